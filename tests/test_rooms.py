@@ -12,15 +12,15 @@ ROOMS = {
     "errors": 0, "records": 0, "config": 0, "metrics": 0, "machine": 0, "atomic": 0, "progress": 0,
     "data": 1,
     "model": 2,
-    "train": 3, "predict": 3,
+    "train": 3, "predict": 3, "score": 3,
     "evaluate": 4, "explain": 4,
-    "fit": 5, "experiments": 5, "report": 5,
+    "choices": 5, "pipeline": 5, "experiments": 5, "report": 5,
     "serve": 6,
     "demo": 7, "cli": 7,
 }  # fmt: skip
 
 FORBIDDEN = {
-    "serve": {"train", "evaluate", "report", "fit"},
+    "serve": {"train", "evaluate", "report", "pipeline"},
     "report": {"predict", "train", "model"},
 }
 

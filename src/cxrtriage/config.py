@@ -4,7 +4,8 @@ Each is a frozen pydantic model, so a set, a run and a model file can carry the 
 with, and two of them can be compared field by field.
 """
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,3 +34,56 @@ class Recipe(BaseModel):
     def describe(self) -> str:
         """Return the recipe as one line, for messages that compare two of them."""
         return ", ".join(f"{name}={value}" for name, value in self.model_dump().items())
+
+
+class TrainSettings(BaseModel):
+    """How a network is trained. What is None is picked for the data and the machine, and written down.
+
+    Parameters
+    ----------
+    net : "googlenet" (22 layers), "inception_v3" (48) or "resnet152" (152)
+    recipe : "study": quarter turns, mirror and noise, Adam at a constant rate with coupled L2. "clinical":
+        small turns, shifts, scale, contrast and noise, AdamW with warm-up and cosine decay, label
+        smoothing and averaged weights
+    classes : outputs; "auto" takes 3 with at least 50 emergent training patients, else 2
+    epochs : times that every training film is seen; None takes 30, more on small sets
+    budget_s : wall-clock time in seconds for the whole training; the schedule then ends in time
+    batch : films in an optimiser step; None picks one that gives at least 20 steps an epoch
+    micro_batch : films on a device at once; a step gathers as many as its batch needs
+    learning_rate : highest learning rate
+    weight_decay : L2 coefficient; None takes the recipe's, 1e-4 coupled or 0.01 decoupled
+    dropout : share of features dropped before each classifier
+    class_weight : "none", "balanced", or what an abnormal film counts when a normal one counts 1
+    init : weights to start from: a torchvision state dict or an earlier model file
+    patience : epochs without a better validation figure after which training stops; 0 never stops
+    monitor : the validation figure that chooses the best epoch; "loss" is taken where AUROC is undefined
+    precision : "bf16" autocast, "fp32", or "auto": bf16 where the hardware has it
+    accelerator : "cpu", "gpu", or "auto": a GPU where there is one
+    devices : processes on this machine, each with a device of its own
+    nodes : machines; start the same command on each
+    workers : processes that read ahead; None takes none on a CPU and two for a GPU
+    seed : of weights, shuffling, dropout and augmentation
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    net: Literal["googlenet", "inception_v3", "resnet152"] = "googlenet"
+    recipe: Literal["study", "clinical"] = "study"
+    classes: Literal["auto", 2, 3] = "auto"
+    epochs: int | None = Field(default=None, ge=1)
+    budget_s: float | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, ge=2)
+    micro_batch: int | None = Field(default=None, ge=2)
+    learning_rate: float = Field(default=0.001, gt=0, allow_inf_nan=False)
+    weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    class_weight: Literal["none", "balanced"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "none"
+    init: Path | None = None
+    patience: int = Field(default=10, ge=0)
+    monitor: Literal["auroc", "loss"] = "auroc"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1)
+    workers: int | None = Field(default=None, ge=0)
+    seed: int = Field(default=0, ge=0)

@@ -1,14 +1,21 @@
 """One progress bar for every long stage: how far, how fast, how long still."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 
+class Advance(Protocol):
+    """Moves a bar on by `count`; may show a `note` beside it and correct the `total`."""
+
+    def __call__(self, count: int, note: str = "", total: int | None = None) -> None: ...
+
+
 @contextmanager
-def progress_bar(description: str, total: int, unit: str, start: int = 0) -> Iterator[Callable[[int], None]]:
+def progress_bar(description: str, total: int, unit: str, start: int = 0, *, hidden: bool = False) -> Iterator[Advance]:
     """Show a bar on standard error while the block runs; yield the function that moves it on.
 
     Parameters
@@ -17,6 +24,7 @@ def progress_bar(description: str, total: int, unit: str, start: int = 0) -> Ite
     total : number of items in all
     unit : what the items are, in the plural, e.g. "films"
     start : items that were done already in an earlier run
+    hidden : show nothing, for work too short to be worth a bar
 
     Examples
     --------
@@ -32,16 +40,16 @@ def progress_bar(description: str, total: int, unit: str, start: int = 0) -> Ite
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
         console=console,
-        disable=not console.is_terminal,
+        disable=hidden or not console.is_terminal,
     )
     with progress:
-        task = progress.add_task(description, total=total, completed=start, rate="")
+        task = progress.add_task(description, total=total, completed=start, rate="", note="")
 
-        def advance(count: int) -> None:
+        def advance(count: int, note: str = "", total: int | None = None) -> None:
             progress.advance(task, count)
             speed = progress.tasks[0].speed
-            if speed:
-                progress.update(task, rate=f"{speed:.1f} {unit}/s")
+            progress.update(task, note=note, total=total, rate=f"{speed:.1f} {unit}/s" if speed else "")
 
         yield advance

@@ -1,0 +1,119 @@
+"""Commands that judge and use a model: evaluate, recalibrate, score, model show."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrtriage.errors import ConfigError
+
+Prevalence = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0001, max=0.9999, help="Share of abnormal films where the model is used; shifts the probabilities."
+    ),
+]
+
+model_commands = typer.Typer(no_args_is_help=True, help="Look into model files.")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to `app`."""
+    app.command()(evaluate)
+    app.command()(recalibrate)
+    app.command()(score)
+    app.add_typer(model_commands, name="model")
+
+
+def evaluate(
+    manifest: Annotated[Path | None, typer.Argument(help="Labelled films: manifest or prepared set.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model file.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="CSV with label,probability[,patient_id,source,...].")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv, metrics.json and figures.")] = Path(
+        "evaluation"
+    ),
+    threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Abnormal from here on; else the model's own, or 0.5.")
+    ] = None,
+    prevalence: Prevalence = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that the manifest's paths are looked up in first.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """Measure a model on labelled films, or any CSV of labels and probabilities.
+
+    Example: cxrtriage evaluate --predictions predictions.csv --out evaluation
+    """
+    from rich.console import Console
+
+    from cxrtriage.evaluate.table import metrics_table
+    from cxrtriage.pipeline import evaluate_csv, evaluate_model
+
+    if predictions is not None and model is None and manifest is None:
+        metrics = evaluate_csv(predictions, out, threshold=threshold, prevalence=prevalence, seed=seed)
+    elif model is not None and manifest is not None and predictions is None:
+        metrics = evaluate_model(
+            model, manifest, out, images=images, threshold=threshold, prevalence=prevalence, seed=seed
+        )
+    else:
+        raise ConfigError("evaluate takes either --predictions FILE, or --model FILE and a MANIFEST; see --help.")
+    Console().print(metrics_table(metrics))
+    typer.echo(out)
+
+
+def recalibrate(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    manifest: Annotated[Path, typer.Argument(help="Labelled films of the new place: manifest or prepared set.")],
+    out: Annotated[Path, typer.Option(help="Model file to write.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that the manifest's paths are looked up in first.")
+    ] = None,
+) -> None:
+    """Fit a model's probabilities and operating points to another place, without training it again.
+
+    Example: cxrtriage recalibrate model.safetensors local.csv --out local-model.safetensors
+    """
+    from cxrtriage.pipeline import recalibrate_for
+
+    recalibrate_for(model, manifest, out, images=images)
+    typer.echo(out)
+
+
+def score(
+    paths: Annotated[list[Path], typer.Argument(help="Films and folders of films, in any format that is read.")],
+    model: Annotated[Path | None, typer.Option(help="Model file; the packaged model unless given.")] = None,
+    out: Annotated[Path, typer.Option(help="CSV to write: path,probability,decision,reason,warning.")] = Path(
+        "scores.csv"
+    ),
+    prevalence: Prevalence = None,
+) -> None:
+    """Score films: a row each, with a reason where a film was not assessed.
+
+    Example: cxrtriage score films/ --model fitted/run/model.safetensors --out scores.csv
+    """
+    from cxrtriage.data.source import find_films
+    from cxrtriage.model.bundle import load_model
+    from cxrtriage.progress import progress_bar
+    from cxrtriage.score import packaged_model, score_films, write_scores
+
+    loaded = load_model(model or packaged_model())
+    films = find_films(paths)
+    with progress_bar("scoring", total=len(films), unit="films") as advance:
+        not_assessed = write_scores(score_films(loaded, films, prevalence=prevalence, advance=advance), out)
+    if not_assessed:
+        typer.echo(f"{not_assessed} of {len(films)} films could not be assessed; their rows say why.", err=True)
+    typer.echo(out)
+
+
+@model_commands.command("show")
+def show(model: Annotated[Path, typer.Argument(help="Model file.")]) -> None:
+    """Print what a model file says of itself: network, preparation, data, calibration, operating points.
+
+    Example: cxrtriage model show fitted/run/model.safetensors
+    """
+    from cxrtriage.model.bundle import load_card
+
+    typer.echo(load_card(model).model_dump_json(indent=2))

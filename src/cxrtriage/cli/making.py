@@ -1,0 +1,121 @@
+"""Commands that make data: phantom, manifest, prepare."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cxrtriage.config import Recipe
+from cxrtriage.errors import ConfigError
+
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; all processors unless given.")]
+Images = Annotated[Path | None, typer.Option(help="Folder that the table's paths are looked up in first.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to `app`."""
+    app.command()(prepare)
+    app.command()(manifest)
+    app.command()(phantom)
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder for images/, masks and labels.csv.")],
+    films: Annotated[int, typer.Option(min=1, help="How many films.")] = 100,
+    size: Annotated[int, typer.Option(min=64, max=4096, help="Side of a film in pixels.")] = 512,
+    format: Annotated[Literal["tiff", "dicom"], typer.Option(help="File format.")] = "tiff",  # noqa: A002
+    seed: Seed = 0,
+    ratio: Annotated[str, typer.Option(help="Normal : abnormal : emergent.")] = "60:35:5",
+    workers: Workers = None,
+) -> None:
+    """Make synthetic radiographs with labels and lesion masks, for trying things out and for tests.
+
+    Example: cxrtriage phantom phantoms --films 200 --size 512 --seed 1
+    """
+    from cxrtriage.data.phantom import make_phantoms
+
+    labels = make_phantoms(out, films, size, format=format, seed=seed, ratio=_parse_ratio(ratio), workers=workers)
+    typer.echo(labels)
+
+
+def manifest(
+    source: Annotated[Path, typer.Argument(help="CSV or Parquet table, folder of class folders, or a public set.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write (.csv or .parquet).")],
+    images: Images = None,
+    public_set: Annotated[
+        str | None, typer.Option("--from", help="Original label files of a public set: nih, chexpert, mimic, ...")
+    ] = None,
+    split_by: Annotated[
+        Literal["patient", "image"], typer.Option(help="'image' is the study's way; it leaks.")
+    ] = "patient",
+    test: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of patients for the test.")] = 0.1,
+    validation: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of the rest for validation.")] = 0.1,
+    seed: Seed = 0,
+) -> None:
+    """Check a labelled set, split it by patient and save it as one table.
+
+    Example: cxrtriage manifest labels.csv --images films --out manifest.csv
+    """
+    from cxrtriage.data.manifest import read_labelled, save_manifest
+    from cxrtriage.data.split import split_manifest
+
+    frame = read_labelled(source, images, public_set)
+    for reason, count in frame.attrs.get("left_out", {}).items():
+        typer.echo(f"left out: {count} films, {reason}", err=True)
+    frame = split_manifest(frame, test=test, validation=validation, by=split_by, seed=seed)
+    digest = save_manifest(frame, out)
+    counts = frame.groupby(["split", "label"]).size().unstack(fill_value=0)
+    typer.echo(counts.to_string(), err=True)
+    typer.echo(f"sha256 {digest}", err=True)
+    typer.echo(out)
+
+
+def prepare(
+    manifest: Annotated[Path, typer.Argument(help="Manifest (.csv or .parquet).")],
+    out: Annotated[Path, typer.Option(help="Folder of the prepared set.")],
+    size: Annotated[int, typer.Option(help="Side of the prepared films in pixels.")] = 224,
+    downsample: Annotated[
+        Literal["random", "area"], typer.Option(help="One random pixel a cell, or its mean.")
+    ] = "random",
+    fit: Annotated[
+        Literal["stretch", "pad"], typer.Option(help="Stretch to a square, or keep proportions.")
+    ] = "stretch",
+    crop_edges: Annotated[bool, typer.Option("--crop-edges", help="Cut constant borders away.")] = False,
+    mask_border: Annotated[
+        bool, typer.Option("--mask-border", help="Leave border and saturated markers out of the histogram.")
+    ] = False,
+    like: Annotated[Path | None, typer.Option(help="Model file whose preparation to use instead.")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Random draws of each training film.")] = 1,
+    images: Images = None,
+    workers: Workers = None,
+    max_rejected: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of films that may fail.")] = 0.05,
+) -> None:
+    """Equalise and downsample films into a set that training reads at full speed.
+
+    Example: cxrtriage prepare manifest.csv --out prepared --size 224
+    """
+    from cxrtriage.data.build import prepare_set
+    from cxrtriage.data.manifest import read_manifest
+
+    if like is None:
+        recipe = Recipe(size=size, downsample=downsample, fit=fit, crop_edges=crop_edges, mask_border=mask_border)
+    else:
+        from cxrtriage.model.bundle import load_card
+
+        recipe = load_card(like).recipe
+    prepared = prepare_set(
+        read_manifest(manifest, images), out, recipe, draws=draws, workers=workers, max_rejected=max_rejected
+    )
+    typer.echo(prepared.path)
+
+
+def _parse_ratio(text: str) -> tuple[float, float, float]:
+    """Return "60:35:5" as three numbers."""
+    try:
+        normal, abnormal, emergent = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise ConfigError(
+            f"--ratio is {text!r}, expected three numbers normal:abnormal:emergent such as 60:35:5."
+        ) from None
+    return normal, abnormal, emergent

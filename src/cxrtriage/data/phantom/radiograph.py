@@ -1,0 +1,72 @@
+"""From shapes to line integrals: how much soft tissue, bone and metal each ray passes.
+
+Comes in: an `Anatomy` as it stands before the detector, a lesion or none, and a `View`. Goes out:
+`LineIntegrals` and two masks. Read next by `detector`, which turns them into grey levels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cxrtriage.data.phantom.abnormalities import Lesion
+from cxrtriage.data.phantom.anatomy import Anatomy
+from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes
+from cxrtriage.data.phantom.lungs import Tissue, project_lung
+from cxrtriage.data.phantom.projection import View, add_tubes, bounds, depths, union
+
+
+@dataclass(frozen=True, slots=True)
+class LineIntegrals:
+    """Length of each ray in each material at its full density, (S, S) float32 mm."""
+
+    soft: np.ndarray
+    bone: np.ndarray
+    metal: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """(S, S) bool: the lungs beside heart and mediastinum and above the domes; and what is abnormal."""
+
+    lung: np.ndarray
+    lesion: np.ndarray
+
+
+def project(
+    anatomy: Anatomy, lesion: Lesion | None, devices: Tubes, tissue: Tissue, view: View
+) -> tuple[LineIntegrals, Masks]:
+    """Add up what each ray passes; `anatomy` and `devices` are in the film's coordinates."""
+    soft = union(anatomy.trunk, view, view.whole).length()
+    masks = Masks(np.zeros(soft.shape, dtype=bool), np.zeros(soft.shape, dtype=bool))
+    for lung in anatomy.lungs:
+        window = bounds(lung.cavity, view)
+        here = lesion if lesion is not None and lesion.side == lung.side else None
+        image = project_lung(lung, here, anatomy.mediastinum, tissue, view, window)
+        soft[window] += image.soft
+        masks.lung[window] |= image.outline
+        masks.lesion[window] |= image.lesion
+    if lesion is not None and lesion.side == 0:
+        for body in anatomy.heart:
+            window = bounds(body, view)
+            masks.lesion[window] |= depths(body, view, window).hit
+    _add_body(soft, anatomy.stomach, -1, view)
+    add_tubes(soft, anatomy.airways, view)
+    bone = np.zeros_like(soft)
+    add_tubes(bone, anatomy.bones, view)
+    for plate, fill in anatomy.plates:
+        _add_body(bone, plate, fill, view)
+    soft -= bone  # bone stands where soft tissue would
+    np.maximum(soft, 0, out=soft)
+    metal = np.zeros_like(soft)
+    add_tubes(metal, devices, view)
+    stretch = view.stretch()
+    for canvas in (soft, bone, metal):
+        canvas *= stretch
+    return LineIntegrals(soft, bone, metal), masks
+
+
+def _add_body(canvas: np.ndarray, body: Ellipsoid, fill: float, view: View) -> None:
+    """Add a body's chords, in depth, to the canvas."""
+    window = bounds(body, view)
+    if canvas[window].size:
+        canvas[window] += np.float32(fill) * depths(body, view, window).length()

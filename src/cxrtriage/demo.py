@@ -1,0 +1,54 @@
+"""The demo: phantoms in, a fitted and measured network out, in minutes on any machine.
+
+It is the ordinary `fit` on synthetic films, and then the ordinary `score` on DICOM files of full size, so
+what it shows is what a user's own films go through.
+"""
+
+import logging
+from pathlib import Path
+
+from cxrtriage.data.manifest import read_manifest, save_manifest
+from cxrtriage.data.phantom import make_phantoms
+from cxrtriage.data.source import find_films
+from cxrtriage.data.split import split_manifest
+from cxrtriage.model.bundle import load_model
+from cxrtriage.pipeline import FitResult, fit
+from cxrtriage.score import score_films, write_scores
+
+logger = logging.getLogger("cxrtriage")
+
+SIZE = 144
+DICOM_FILMS = 10
+DICOM_SIZE = 3000
+EPOCHS: int | None = None  # as many as fit picks
+
+
+def run_demo(out: Path, *, films: int = 300, seed: int = 0) -> FitResult:
+    """Make phantoms, fit GoogLeNet on them, test it on phantoms of other patients, score DICOM films.
+
+    Parameters
+    ----------
+    out : folder for phantoms, DICOM films, the fit and `scores.csv`
+    films : phantoms for training and validation; two thirds as many again are kept for the test
+    seed : seed of phantoms, split and training
+
+    Returns
+    -------
+    FitResult
+        As from `fit`.
+    """
+    test_films = round(films * 2 / 3)
+    logger.info("1/3 making %d phantoms, and ten of them again as 3000-pixel DICOM", films + test_films)
+    labels = make_phantoms(out / "phantoms", films + test_films, 512, seed=seed)
+    dicom = make_phantoms(out / "dicom", DICOM_FILMS, DICOM_SIZE, format="dicom", seed=seed)
+    manifest = split_manifest(read_manifest(labels), test=test_films / (films + test_films), validation=0.15, seed=seed)
+    save_manifest(manifest, out / "manifest.csv")
+
+    logger.info("2/3 fitting GoogLeNet")
+    result = fit(
+        labels.parent, out / "manifest.csv", out / "fitted", net="googlenet", size=SIZE, epochs=EPOCHS, seed=seed
+    )
+
+    logger.info("3/3 scoring the DICOM films")
+    write_scores(score_films(load_model(result.model), find_films([dicom.parent / "images"])), out / "scores.csv")
+    return result

@@ -1,0 +1,59 @@
+"""A model's predictions on a prepared set, as a table with a row a film, for `evaluation` and `recalibrate`."""
+
+import numpy as np
+import pandas as pd
+
+from cxrtriage.data.store import PreparedSet
+from cxrtriage.errors import SourceError
+from cxrtriage.model.bundle import Model
+from cxrtriage.predict import abnormal_logit, calibrate, emergent_share, predict_logits, require_recipe
+
+
+def predictions_table(model: Model, prepared: PreparedSet, split: str | None = "test") -> pd.DataFrame:
+    """Score the films of a prepared set.
+
+    Parameters
+    ----------
+    model : from `load_model`
+    prepared : set prepared by the model's recipe
+    split : "train", "validation" or "test"; None takes all films
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a film (the first draw of each): `path`, `label`, `probability` (calibrated, of abnormal), `p_emergent`
+        (with three classes), `decision` (at the model's threshold), `logit` (of abnormal, before calibration), and the
+        other columns of the manifest.
+
+    Raises
+    ------
+    ModelError
+        If the set was prepared otherwise than the model expects.
+    SourceError
+        If there are no films in the split.
+    """
+    require_recipe(model, prepared.recipe)
+    rows = rows_of(prepared, split)
+    logits = predict_logits(model, prepared.images if len(rows) == len(prepared.images) else prepared.images[rows])
+    logit = abnormal_logit(logits)
+    probability = calibrate(logit, model.card.calibration)
+    films = prepared.manifest.iloc[rows].reset_index(drop=True)
+    scored = pd.DataFrame({"path": films["path"], "label": films["label"], "probability": probability})
+    if logits.shape[1] == 3:
+        scored["p_emergent"] = probability * emergent_share(logits)
+    scored["decision"] = np.where(probability >= model.card.threshold, "abnormal", "normal")
+    scored["logit"] = logit
+    return pd.concat([scored, films.drop(columns=scored.columns, errors="ignore")], axis=1)
+
+
+def rows_of(prepared: PreparedSet, split: str | None) -> np.ndarray:
+    """Return the rows of a split's films, the first draw of each; SourceError where there are none."""
+    films = prepared.manifest
+    first = ~films["path"].duplicated()
+    rows = np.flatnonzero(first if split is None else first & (films["split"] == split))
+    if not len(rows):
+        raise SourceError(
+            f"{prepared.path} has no {split or ''} films to measure a model on; its manifest's split column has "
+            f"{', '.join(sorted(films['split'].astype(str).unique())) if split else 'no rows'}."
+        )
+    return rows

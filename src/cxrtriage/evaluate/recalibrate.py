@@ -1,0 +1,76 @@
+"""Fit a model's probabilities and thresholds to labelled films, and store them in the model file.
+
+In come a model file and a prepared set, its validation films after training or those of another place; the card of the
+model file is rewritten, its weights are not. Whatever these films cannot determine is said, and stored with the reason.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from cxrtriage.data.store import PreparedSet
+from cxrtriage.evaluate.calibration import fit_calibration, why_not_calibrated
+from cxrtriage.evaluate.measures import Measuring, measure
+from cxrtriage.evaluate.operating import choose_operating_points
+from cxrtriage.evaluate.predicting import predictions_table
+from cxrtriage.evaluate.predictions import check_predictions
+from cxrtriage.model.bundle import ModelCard, load_model, replace_card
+from cxrtriage.predict import calibrate
+from cxrtriage.records import Calibration
+
+logger = logging.getLogger("cxrtriage")
+
+
+def recalibrate_model(path: Path, prepared: PreparedSet, split: str | None = "validation") -> ModelCard:
+    """Fit temperature, intercept and operating points, and write them into a model file.
+
+    Parameters
+    ----------
+    path : model file; its card is replaced
+    prepared : labelled films, prepared by the model's recipe
+    split : which of them; None takes all
+
+    Returns
+    -------
+    ModelCard
+        As written. `validation` holds the `split`, the figures on it (see `measures.measure`; among them the
+        `prevalence` at which the probabilities hold) and, as sentences, why the model is `not_calibrated` ("" where it
+        is) and which operating points are `undetermined`.
+
+    Raises
+    ------
+    ModelError
+        If the model file cannot be read, or the films were prepared otherwise than it expects.
+    SourceError
+        If there are no such films.
+    """
+    model = load_model(path)
+    films = check_predictions(predictions_table(model, prepared, split))
+    logit, truth = films["logit"].to_numpy(), films["label"].to_numpy() > 0
+    not_calibrated = why_not_calibrated(logit, truth)
+    calibration = Calibration() if not_calibrated else fit_calibration(logit, truth)
+    films["probability"] = calibrate(logit, calibration)
+    name = split or "these films"
+    choice = choose_operating_points(truth, films["probability"].to_numpy(), films["patient_id"].to_numpy(), split=name)
+    for sentence in [not_calibrated, *choice.undetermined.values()]:
+        if sentence:
+            logger.info(sentence)
+
+    threshold = next((point.threshold for point in choice.points if point.name == choice.decision), 0.5)
+    figures, _, _ = measure(films.sort_values("probability", ignore_index=True), Measuring(threshold=threshold))
+    validation: dict[str, Any] = {
+        "split": name,
+        "not_calibrated": not_calibrated,
+        "undetermined": choice.undetermined,
+        **figures,
+    }
+    card = model.card.model_copy(
+        update={
+            "calibration": calibration,
+            "operating_points": choice.points,
+            "decision": choice.decision,
+            "validation": validation,
+        }
+    )
+    replace_card(path, card)
+    return card

@@ -1,0 +1,210 @@
+"""The model file: weights, and everything that must travel with them.
+
+`model.safetensors` holds the network's weights in fp32, without the auxiliary classifiers that only help
+training, and in its metadata one JSON, the `ModelCard`. `train` writes it, `evaluate` rewrites the card,
+`predict`, `explain` and `serve` load it. The format cannot carry code, so a file from anywhere is safe to
+open; a damaged or foreign one is refused with one sentence.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from cxrtriage import __version__
+from cxrtriage.atomic import replacing
+from cxrtriage.config import Recipe
+from cxrtriage.errors import ConfigError, ModelError
+from cxrtriage.model.architectures import build_network, without_auxiliary
+from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
+
+METADATA_KEY = "cxrtriage"
+FORMAT = 1  # raised when an older cxrtriage could not read the file rightly
+
+
+class ModelCard(BaseModel):
+    """What a model file says about itself.
+
+    Parameters
+    ----------
+    architecture : name of the network, see `architectures.NETWORKS`
+    classes : what the outputs mean, ("normal", "abnormal") or those and "emergent"
+    recipe : how a film must be prepared for this network
+    calibration : turns the abnormal logit into a probability
+    operating_points : thresholds with what each reached on the split that chose it
+    decision : name of the operating point that decides, or "0.5"
+    scope : what the model was trained on and is meant for, e.g. `views`, `age_years`, `modality`
+    sources : names of the hospitals or sets it was trained on
+    data_hash : hash of the manifest it was trained on
+    training : settings as resolved
+    validation : figures on the validation films
+    precision : difference of faster ways of running the network, where they were checked
+    version : version of cxrtriage that wrote the file
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    architecture: str
+    classes: tuple[str, ...] = LABEL_NAMES[:2]
+    recipe: Recipe
+    calibration: Calibration = Calibration()
+    operating_points: list[OperatingPoint] = Field(default_factory=list)
+    decision: str = "0.5"
+    scope: dict[str, JsonValue] = Field(default_factory=dict)
+    sources: list[str] = Field(default_factory=list)
+    data_hash: str = ""
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+    validation: dict[str, JsonValue] = Field(default_factory=dict)
+    precision: dict[str, JsonValue] = Field(default_factory=dict)
+    version: str = __version__
+
+    @model_validator(mode="after")
+    def _agree(self) -> "ModelCard":
+        if self.classes not in (LABEL_NAMES[:2], LABEL_NAMES):
+            raise ValueError(f"classes must be {LABEL_NAMES[:2]} or {LABEL_NAMES}, got {self.classes}")
+        names = ["0.5", *(point.name for point in self.operating_points)]
+        if self.decision not in names:
+            raise ValueError(f"decision must be one of {names}, got {self.decision!r}")
+        return self
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which a film is called abnormal."""
+        return next((point.threshold for point in self.operating_points if point.name == self.decision), 0.5)
+
+    @property
+    def calibrated_at(self) -> float | None:
+        """The share of abnormal films at which the probabilities hold; None where the model is not calibrated."""
+        prevalence = self.validation.get("prevalence")
+        return prevalence if isinstance(prevalence, float) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network ready to score (eval mode, no gradients kept for its weights) and its card."""
+
+    network: nn.Module
+    card: ModelCard
+
+
+def save_model(path: Path, network: nn.Module | Mapping[str, Tensor], card: ModelCard) -> None:
+    """Write a model file: whole, or not at all.
+
+    Parameters
+    ----------
+    path : where to, usually `model.safetensors`
+    network : the network, or its state dict; auxiliary classifiers are left out
+    card : what travels with the weights
+    """
+    state = network.state_dict() if isinstance(network, nn.Module) else network
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in without_auxiliary(state).items()}
+    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "card": card.model_dump(mode="json")})}
+    content = save(tensors, metadata)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def load_model(path: Path, device: str | torch.device = "cpu") -> Model:
+    """Read a model file.
+
+    Parameters
+    ----------
+    path : a file written by `save_model`
+    device : where the network shall run
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, not a model of this project, newer than this version, or its
+        weights do not fit its architecture.
+
+    Examples
+    --------
+    >>> load_model(Path("nowhere.safetensors"))
+    Traceback (most recent call last):
+    cxrtriage.errors.ModelError: there is no model file nowhere.safetensors.
+    """
+    tensors, card = _read(path)
+    try:
+        with torch.device("meta"):  # shapes only: no time for weights that are replaced, no random numbers drawn
+            network = build_network(card.architecture, len(card.classes), card.recipe.size, auxiliary=False)
+    except ConfigError as error:
+        raise ModelError(f"{path} cannot be used: {error}") from error
+    expected = network.state_dict()
+    _check_fit(path, card, expected, tensors)
+    network.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}, assign=True)
+    network.requires_grad_(False).eval()
+    return Model(network.to(device=device, memory_format=torch.channels_last), card)  # type: ignore[call-overload]
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read only the card of a model file; the weights stay unread. Raises `ModelError` as `load_model` does."""
+    if not path.exists():
+        raise ModelError(f"there is no model file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"cannot read {path}: not a whole safetensors file ({error}). Copy the model file again."
+        ) from error
+    if METADATA_KEY not in metadata:
+        raise ModelError(
+            f"{path} is a safetensors file without a cxrtriage card, so nothing says how films must be prepared "
+            "for it. Give a model that 'cxrtriage train' or 'cxrtriage fit' wrote; weights alone go to --init."
+        )
+    try:
+        content = json.loads(metadata[METADATA_KEY])
+        version = int(content["format"])
+        if version > FORMAT:
+            raise ModelError(
+                f"{path} has format {version}, this cxrtriage {__version__} reads up to {FORMAT}. Update cxrtriage."
+            )
+        return ModelCard.model_validate(content["card"])
+    except (ValueError, KeyError, TypeError) as error:  # ValidationError is a ValueError
+        finding = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else repr(error)
+        raise ModelError(f"cannot read the card of {path}: {finding}. Copy or train the model again.") from error
+
+
+def replace_card(path: Path, card: ModelCard) -> None:
+    """Write a new card into a model file; the weights stay as they are.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read.
+    ValueError
+        If the new card changes what the weights are tied to: architecture, classes or recipe.
+    """
+    tensors, old = _read(path)
+    for name in ("architecture", "classes", "recipe"):
+        if getattr(card, name) != getattr(old, name):
+            raise ValueError(f"a new card cannot change {name}: {getattr(old, name)} to {getattr(card, name)}")
+    save_model(path, tensors, card)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
+    card = load_card(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ModelError(f"cannot read {path}: its weights are damaged ({error}). Copy or train it again.") from error
+
+
+def _check_fit(path: Path, card: ModelCard, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of the card's architecture; name the first that differs."""
+    for name in [*expected, *found]:
+        wanted = f"shape {tuple(expected[name].shape)}" if name in expected else "none of that name"
+        got = f"shape {tuple(found[name].shape)}" if name in found else "none of that name"
+        if wanted != got:
+            raise ModelError(
+                f"the weights in {path} do not fit its architecture {card.architecture} with {len(card.classes)} "
+                f"classes: {name} expected {wanted}, found {got}. Copy or train the model again."
+            )

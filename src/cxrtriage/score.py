@@ -1,0 +1,157 @@
+"""Score films with a model: paths in, one `Prediction` a film out, read by the command line and the node.
+
+A film that cannot be read is a row too ("not assessed" and why), never a missing one. A film outside the
+model's scope is scored all the same and carries a warning.
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from cxrtriage.atomic import replacing
+from cxrtriage.data.prepare import prepare_film
+from cxrtriage.data.source import read_film
+from cxrtriage.errors import ModelError, SourceError
+from cxrtriage.machine import cpu_count
+from cxrtriage.metrics import shift_prevalence
+from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.predict import probabilities
+from cxrtriage.records import Prediction, SourceImage
+
+BATCH = 32
+FRONTAL_VIEWS = ("PA", "AP")
+FEWEST_LEVELS = 16  # a radiograph has more even at 8 bits
+
+
+def score_films(
+    model: Model,
+    paths: Iterable[Path],
+    *,
+    prevalence: float | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[Prediction]:
+    """Score films, a batch at a time, in the order given.
+
+    Parameters
+    ----------
+    model : from `load_model`
+    paths : files of any format that `read_film` takes
+    prevalence : share of abnormal films where the model is used, in (0, 1); the probabilities are shifted
+        from the share it was calibrated on. The decision stays that of the operating point
+    advance : called with the number of films done, for a progress bar
+
+    Yields
+    ------
+    Prediction
+        One a path. Unreadable and blank films come as "not assessed" with the reason.
+
+    Examples
+    --------
+    >>> from cxrtriage import find_films, load_model, score_films
+    >>> model = load_model(Path("fitted/run/model.safetensors"))  # doctest: +SKIP
+    >>> for row in score_films(model, find_films([Path("films")])):  # doctest: +SKIP
+    ...     print(row.path, row.probability, row.decision)
+    """
+    calibrated_at = model.card.calibrated_at
+    if prevalence is not None and calibrated_at is None:
+        raise ModelError(
+            "the model does not say at which share of abnormal films it was calibrated, so its probabilities cannot be "
+            "shifted. Leave --prevalence out, or run 'cxrtriage recalibrate' first."
+        )
+    remaining = iter(paths)
+    with ThreadPoolExecutor(cpu_count()) as threads:
+        while batch := list(islice(remaining, BATCH)):
+            films = list(threads.map(lambda path: _prepare(path, model.card), batch))
+            arrays = [film for film, _ in films if film is not None]
+            scores = iter(probabilities(model, np.stack(arrays)).tolist() if arrays else [])
+            for path, (film, remark) in zip(batch, films, strict=True):
+                if film is None:
+                    yield Prediction(str(path), None, "not assessed", reason=remark)
+                    continue
+                probability = next(scores)
+                decision = "abnormal" if probability >= model.card.threshold else "normal"
+                if prevalence is not None and calibrated_at is not None:
+                    probability = float(shift_prevalence(probability, calibrated_at, prevalence))
+                yield Prediction(str(path), probability, decision, warning=remark)
+            if advance is not None:
+                advance(len(batch))
+
+
+def write_scores(predictions: Iterable[Prediction], out: Path) -> int:
+    """Write predictions as a CSV with the columns of `Prediction`; return how many films were not assessed."""
+    not_assessed = 0
+    with replacing(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(Prediction)])
+        writer.writeheader()
+        for prediction in predictions:
+            row = asdict(prediction)
+            if prediction.probability is None:
+                not_assessed += 1
+            else:
+                row["probability"] = f"{prediction.probability:.4f}"
+            writer.writerow(row)
+    return not_assessed
+
+
+def packaged_model() -> Path:
+    """Return the model file that comes with the package.
+
+    Raises
+    ------
+    ModelError
+        If this release carries none.
+    """
+    path = Path(str(files("cxrtriage"))) / "default.safetensors"
+    if not path.exists():
+        raise ModelError(
+            "this release carries no model of its own. Give one with --model FILE; 'cxrtriage fit' makes it."
+        )
+    return path
+
+
+def scope_warning(source: SourceImage, film: np.ndarray, card: ModelCard) -> str:
+    """Say in a sentence what puts a film outside the model's scope; empty where nothing is known to.
+
+    Parameters
+    ----------
+    source : the film as read
+    film : (S, S) uint8, the same film prepared
+    card : of the model; `scope` holds `views` and `age_years` of the films it was trained on
+    """
+    facts = source.provenance
+    findings = []
+    levels = np.count_nonzero(np.bincount(film.ravel()))
+    if levels < FEWEST_LEVELS:
+        findings.append(f"{levels} grey levels, which is a mask or a drawing rather than a radiograph")
+    modality = facts.get("modality")
+    if modality and modality not in ("CR", "DX"):
+        findings.append(f"modality {modality}, expected CR or DX")
+    if facts.get("presentation_intent") == "FOR PROCESSING":
+        findings.append("raw film for processing, expected one for presentation")
+    body_part = facts.get("body_part")
+    if body_part and "CHEST" not in body_part.upper() and "THORAX" not in body_part.upper():
+        findings.append(f"body part {body_part}, expected CHEST")
+    view = source.view_position
+    views = card.scope.get("views") or list(FRONTAL_VIEWS)
+    if view and isinstance(views, list) and view not in views:
+        findings.append(f"view {view}, the model was trained on {' and '.join(map(str, views))}")
+    age, ages = facts.get("patient_age_years"), card.scope.get("age_years")
+    if age is not None and isinstance(ages, list) and not float(ages[0]) <= age <= float(ages[1]):  # type: ignore[arg-type]
+        findings.append(f"age {age:.0f}, the model was trained on {ages[0]:.0f} to {ages[1]:.0f}")
+    return "out of scope: " + "; ".join(findings) if findings else ""
+
+
+def _prepare(path: Path, card: ModelCard) -> tuple[np.ndarray | None, str]:
+    """Return the prepared film and its warning, or None and why there is no film."""
+    try:
+        source = read_film(path)
+    except SourceError as error:
+        return None, str(error)
+    film = prepare_film(source, card.recipe)
+    return film, scope_warning(source, film, card)

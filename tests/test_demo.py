@@ -1,0 +1,19 @@
+"""The demo, as small as it goes."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cxrtriage import demo
+from cxrtriage.demo import run_demo
+
+
+def test_the_demo_fits_tests_and_scores_dicom(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(demo, "SIZE", 128)
+    monkeypatch.setattr(demo, "DICOM_SIZE", 512)
+    monkeypatch.setattr(demo, "EPOCHS", 1)
+    result = run_demo(tmp_path / "demo", films=40)
+    scores = pd.read_csv(tmp_path / "demo" / "scores.csv")
+    assert len(scores) == 10
+    assert scores["decision"].isin(["normal", "abnormal"]).all()
+    assert result.metrics["audit"]["verdict"]

@@ -1,0 +1,54 @@
+"""What the documents say exists, and what exists is in the documents."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from typer.main import get_command
+
+from cxrtriage import config
+from cxrtriage.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(path.read_text() for path in DOCUMENTS)
+
+
+def command_names() -> list[str]:
+    return list(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_every_command_is_documented_and_shows_an_example(name: str) -> None:
+    assert f"cxrtriage {name}" in TEXT
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    helps = [command.help] if not hasattr(command, "commands") else [c.help for c in command.commands.values()]
+    assert all("Example: cxrtriage" in text for text in helps)
+
+
+@pytest.mark.parametrize("settings", [config.Recipe, config.TrainSettings])
+def test_every_setting_is_explained_in_its_docstring(settings: type[BaseModel]) -> None:
+    for field in settings.model_fields:
+        assert re.search(rf"^    [\w, ]*\b{field}\b[\w, ]* : ", settings.__doc__ or "", re.MULTILINE), field
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_pictures_in_documents_exist(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_in_documents_parse(document: Path) -> None:
+    """Every option that a document gives to a command is one that the command has."""
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for line in re.findall(r"^\s*(cxrtriage .*)$", document.read_text(), re.MULTILINE):
+        words = line.split("#")[0].split()
+        command = commands.get(words[1])
+        if command is None or hasattr(command, "commands"):
+            continue
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        unknown = {word for word in words if word.startswith("--")} - known
+        assert not unknown, f"{document.name}: {line}"

@@ -1,0 +1,133 @@
+"""The whole way on phantoms, small and short: every stage's file is there, and a second start skips what is done."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrtriage import pipeline
+from cxrtriage.data.phantom import make_phantoms
+from cxrtriage.data.store import open_prepared
+from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
+from cxrtriage.model.bundle import load_card
+from cxrtriage.pipeline import FitResult, evaluate_csv, evaluate_model, fit, recalibrate_for
+
+SETTINGS = {"size": 128, "epochs": 2, "batch": 16, "workers": 1}
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_phantoms(tmp_path_factory.mktemp("phantoms"), 80, 128, ratio=(50, 50, 0), workers=1)
+
+
+@pytest.fixture(scope="module")
+def fitted(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    return fit(phantoms.parent, phantoms, tmp_path_factory.mktemp("fit") / "out", **SETTINGS)
+
+
+def test_fit_leaves_every_stage_in_its_place(fitted: FitResult) -> None:
+    names = {str(path.relative_to(fitted.out)) for path in fitted.out.rglob("*")}
+    assert {
+        "manifest.csv", "duplicates.csv", "prepared/images.npy", "prepared/rejects.csv", "run/history.csv",
+        "run/config.toml", "run/model.safetensors", "evaluation/predictions.csv", "evaluation/metrics.json",
+    } <= names  # fmt: skip
+    for figure in ("curves", "confusion", "roc", "calibration", "scores", "equalisation"):
+        assert {f"evaluation/{figure}.svg", f"evaluation/{figure}.png"} <= names
+
+
+def test_the_figures_are_of_the_test_patients_alone(fitted: FitResult) -> None:
+    manifest = pd.read_csv(fitted.out / "manifest.csv")
+    predictions = pd.read_csv(fitted.out / "evaluation" / "predictions.csv")
+    trained = set(manifest.loc[manifest["split"] != "test", "patient_id"])
+    assert len(predictions) == (manifest["split"] == "test").sum()
+    assert not trained & set(predictions["patient_id"])
+
+
+def test_the_audit_stands_beside_the_figures(fitted: FitResult) -> None:
+    assert fitted.metrics["audit"]["verdict"]
+
+
+def test_the_model_file_names_the_data_it_was_made_from(fitted: FitResult) -> None:
+    card = load_card(fitted.model)
+    assert card.data_hash == open_prepared(fitted.out / "prepared").source_hash
+    assert card.sources == ["phantom"]
+
+
+def test_a_second_start_trains_and_measures_nothing_again(
+    fitted: FitResult, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (fitted.out / "prepared").iterdir()}
+    history = (fitted.out / "run" / "history.csv").read_text()
+    monkeypatch.setattr(pipeline, "shortcut_audit", None)  # would fail if it were called
+    again = fit(phantoms.parent, phantoms, fitted.out, **SETTINGS)
+    assert again.metrics == json.loads((fitted.out / "evaluation" / "metrics.json").read_text())
+    assert (fitted.out / "run" / "history.csv").read_text() == history
+    assert {path: path.stat().st_mtime_ns for path in (fitted.out / "prepared").iterdir()} == before
+
+
+def test_other_settings_in_the_same_folder_are_refused(fitted: FitResult, phantoms: Path) -> None:
+    with pytest.raises(ConfigError, match="epochs"):
+        fit(phantoms.parent, phantoms, fitted.out, **(SETTINGS | {"epochs": 3}))
+
+
+def test_evaluating_the_manifest_again_gives_the_same_scores(fitted: FitResult, tmp_path: Path) -> None:
+    metrics = evaluate_model(fitted.model, fitted.out / "manifest.csv", tmp_path / "again")
+    assert metrics["every_film"]["all"]["confusion"] == fitted.metrics["every_film"]["all"]["confusion"]
+    table = pd.read_csv(tmp_path / "again" / "predictions.csv")
+    fit_table = pd.read_csv(fitted.out / "evaluation" / "predictions.csv")
+    merged = table.merge(fit_table, on="path", validate="one_to_one")
+    np.testing.assert_allclose(merged["probability_x"], merged["probability_y"], atol=1e-4)
+
+
+def test_predictions_evaluated_from_their_csv_give_the_same_figures(fitted: FitResult, tmp_path: Path) -> None:
+    threshold = fitted.metrics["settings"]["threshold"]
+    metrics = evaluate_csv(fitted.out / "evaluation" / "predictions.csv", tmp_path, threshold=threshold)
+    assert metrics["every_film"]["all"]["confusion"] == fitted.metrics["every_film"]["all"]["confusion"]
+
+
+def test_recalibration_writes_another_file_and_leaves_the_model_alone(fitted: FitResult, tmp_path: Path) -> None:
+    before = fitted.model.read_bytes()
+    manifest = pd.read_csv(fitted.out / "manifest.csv").drop(columns="split")
+    manifest.to_csv(tmp_path / "local.csv", index=False)
+    recalibrate_for(fitted.model, tmp_path / "local.csv", tmp_path / "local.safetensors")
+    assert fitted.model.read_bytes() == before
+    assert load_card(tmp_path / "local.safetensors").validation["films"] == len(manifest)
+
+
+def test_a_prepared_set_of_another_recipe_is_refused(fitted: FitResult, phantoms: Path, tmp_path: Path) -> None:
+    fit(phantoms.parent, phantoms, tmp_path / "other", **(SETTINGS | {"size": 144, "epochs": 1}))
+    with pytest.raises(ModelError, match=r"size=128.*size=144"):
+        evaluate_model(fitted.model, tmp_path / "other" / "prepared", tmp_path / "evaluation")
+
+
+def test_class_folders_need_no_table(phantoms: Path, tmp_path: Path) -> None:
+    labels = pd.read_csv(phantoms)
+    for path, label in zip(labels["path"], labels["label"], strict=True):
+        folder = tmp_path / "films" / ("normal", "abnormal")[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(phantoms.parent / path, folder)
+    result = fit(tmp_path / "films", None, tmp_path / "out", **(SETTINGS | {"epochs": 1}))
+    assert result.model.exists()
+
+
+def test_too_many_unreadable_films_stop_the_fit_and_are_listed(phantoms: Path, tmp_path: Path) -> None:
+    labels = pd.read_csv(phantoms)
+    labels["path"] = [str(phantoms.parent / path) for path in labels["path"]]
+    labels.loc[:9, "path"] = [str(tmp_path / f"gone{n}.tiff") for n in range(10)]
+    labels.drop(columns=["lung_mask", "lesion_mask"]).to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(CxrTriageError, match=r"rejects\.csv"):
+        fit(phantoms.parent, tmp_path / "labels.csv", tmp_path / "out", **SETTINGS)
+    assert len(pd.read_csv(tmp_path / "out" / "prepared" / "rejects.csv")) == 10
+
+
+def test_a_budget_is_kept_for_the_next_start(phantoms: Path, tmp_path: Path) -> None:
+    """What is left of a budget differs from start to start; a run is taken up with what it was given first."""
+    settings = {key: SETTINGS[key] for key in ("size", "batch", "workers")} | {"budget_s": 30.0}
+    fit(phantoms.parent, phantoms, tmp_path / "out", **settings)
+    given = json.loads((tmp_path / "out" / "budget.json").read_text())["training_s"]
+    assert given < 30
+    fit(phantoms.parent, phantoms, tmp_path / "out", **settings)
+    assert json.loads((tmp_path / "out" / "budget.json").read_text())["training_s"] == given

@@ -1,0 +1,104 @@
+"""Scoring files: one row a film, whatever the film."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cxrtriage.config import Recipe
+from cxrtriage.data.prepare import prepare_film
+from cxrtriage.data.source import read_film
+from cxrtriage.errors import ModelError
+from cxrtriage.model.architectures import build_network
+from cxrtriage.model.bundle import Model, ModelCard, load_model, save_model
+from cxrtriage.predict import probabilities
+from cxrtriage.score import packaged_model, scope_warning, score_films, write_scores
+from films import film_pixels, make_dicom, write_png, write_tiff
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """An untrained GoogLeNet: its scores mean nothing, but they are scores."""
+    torch.manual_seed(0)
+    card = ModelCard(
+        architecture="googlenet",
+        recipe=Recipe(size=128),
+        scope={"views": ["PA"], "age_years": [18.0, 90.0]},
+        validation={"prevalence": 0.5},
+    )
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(path, build_network("googlenet", 2, 128), card)
+    return load_model(path)
+
+
+def test_a_film_scores_as_its_prepared_array_does(model: Model, tmp_path: Path) -> None:
+    """Training and serving see the same array."""
+    path = write_tiff(tmp_path / "film.tif", film_pixels(300, 280))
+    prepared = prepare_film(read_film(path), model.card.recipe)
+    (row,) = score_films(model, [path])
+    assert row.probability == pytest.approx(probabilities(model, prepared[None])[0], abs=1e-6)
+    assert row.decision == ("abnormal" if row.probability >= model.card.threshold else "normal")
+
+
+def test_every_path_gets_a_row_in_order_and_bad_films_say_why(model: Model, tmp_path: Path) -> None:
+    paths = [write_png(tmp_path / f"{n}.png", film_pixels(64, 64, bits=8, seed=n)) for n in range(40)]
+    paths[7] = tmp_path / "missing.png"
+    (tmp_path / "text.dcm").write_text("not a film")
+    paths[35] = tmp_path / "text.dcm"
+    rows = list(score_films(model, paths))
+    assert [row.path for row in rows] == [str(path) for path in paths]
+    assert [n for n, row in enumerate(rows) if row.decision == "not assessed"] == [7, 35]
+    assert rows[7].probability is None
+    assert "missing.png" in rows[7].reason
+
+
+def test_scores_are_written_with_the_documented_columns(model: Model, tmp_path: Path) -> None:
+    good = write_png(tmp_path / "good.png", film_pixels(64, 64, bits=8))
+    assert write_scores(score_films(model, [good, tmp_path / "gone.png"]), tmp_path / "scores.csv") == 1
+    with (tmp_path / "scores.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["path", "probability", "decision", "reason", "warning"]
+    assert 0 <= float(rows[0]["probability"]) <= 1
+    assert rows[1]["probability"] == ""
+    assert rows[1]["decision"] == "not assessed"
+
+
+def test_prevalence_shifts_the_probability_but_not_the_decision(model: Model, tmp_path: Path) -> None:
+    path = write_png(tmp_path / "film.png", film_pixels(64, 64, bits=8))
+    (plain,) = score_films(model, [path])
+    (rare,) = score_films(model, [path], prevalence=0.1)
+    assert plain.probability is not None
+    odds = plain.probability / (1 - plain.probability) * (0.1 / 0.9)  # Bayes, from a prevalence of 0.5
+    assert rare.probability == pytest.approx(odds / (1 + odds), abs=1e-6)
+    assert rare.decision == plain.decision
+
+
+@pytest.mark.parametrize(
+    ("tags", "finding"),
+    [
+        ({"ViewPosition": "LL"}, "view LL"),
+        ({"PatientAge": "007Y"}, "age 7"),
+        ({"BodyPartExamined": "KNEE"}, "body part KNEE"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "for processing"),
+        ({"ViewPosition": "PA", "PatientAge": "040Y", "BodyPartExamined": "CHEST"}, ""),
+    ],
+)
+def test_what_is_out_of_scope_is_a_warning(model: Model, tmp_path: Path, tags: dict[str, str], finding: str) -> None:
+    source = read_film(make_dicom(tmp_path / "film.dcm", film_pixels(), **tags))
+    warning = scope_warning(source, prepare_film(source, model.card.recipe), model.card)
+    assert finding in warning
+    assert bool(warning) == bool(finding)
+
+
+def test_a_mask_given_as_a_film_carries_a_warning(model: Model, tmp_path: Path) -> None:
+    mask = np.zeros((128, 128), np.uint8)
+    mask[30:90, 20:50] = 255
+    (row,) = score_films(model, [write_png(tmp_path / "mask.png", mask)])
+    assert "2 grey levels" in row.warning
+
+
+def test_without_a_packaged_model_the_way_to_one_is_told() -> None:
+    with pytest.raises(ModelError, match="--model FILE"):
+        packaged_model()

@@ -1,0 +1,70 @@
+"""Functions for worker processes of tests, which must be able to import them."""
+
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+from cxrtriage.config import Recipe
+from cxrtriage.data.job import FilmJob, PreparedFilm, RejectedFilm, prepare_job
+
+
+def double(item: int) -> int:
+    return 2 * item
+
+
+def slow_if_first(item: int) -> int:
+    time.sleep(0.3 if item == 0 else 0)
+    return item
+
+
+def die_on_13(item: int) -> int:
+    if item == 13:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return item
+
+
+def die_once(item: tuple[int, str]) -> int:
+    number, note = item
+    if number == 2 and not Path(note).exists():
+        Path(note).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def raise_on_3(item: int) -> int:
+    if item == 3:
+        raise LookupError("three")
+    return item
+
+
+def process_id(_: int) -> int:
+    time.sleep(0.01)
+    return os.getpid()
+
+
+def large_result(item: int) -> bytes:
+    return bytes([item]) * 5_000_000
+
+
+def loaded_modules(item: tuple[Recipe, FilmJob]) -> list[str]:
+    prepare_job(*item)
+    return list(sys.modules)
+
+
+def peak_memory_mb(item: tuple[Recipe, FilmJob]) -> float:
+    assert isinstance(prepare_job(*item), PreparedFilm)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000  # Linux counts in KiB
+
+
+def job_that_kills_on_bad(recipe: Recipe, job: FilmJob) -> PreparedFilm | RejectedFilm:
+    if "bad" in job.path:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return prepare_job(recipe, job)
+
+
+def slow_job(recipe: Recipe, job: FilmJob) -> PreparedFilm | RejectedFilm:
+    time.sleep(0.05)
+    return prepare_job(recipe, job)
