@@ -45,6 +45,7 @@ def ece_by_bins(y_true: np.ndarray, probability: np.ndarray, bins: int) -> float
     return error
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_auroc_is_that_of_scikit_learn_and_of_counting_pairs(films: tuple[np.ndarray, np.ndarray]) -> None:
     y_true, y_score = films
@@ -52,6 +53,7 @@ def test_auroc_is_that_of_scikit_learn_and_of_counting_pairs(films: tuple[np.nda
     assert metrics.auroc(y_true, y_score) == pytest.approx(auroc_by_pairs(y_true, y_score))
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_average_precision_is_that_of_scikit_learn_and_of_its_definition(films: tuple[np.ndarray, np.ndarray]) -> None:
     y_true, y_score = films
@@ -60,6 +62,7 @@ def test_average_precision_is_that_of_scikit_learn_and_of_its_definition(films: 
     assert found == pytest.approx(average_precision_by_thresholds(y_true, y_score))
 
 
+@settings(deadline=None)
 @given(predictions(both_classes=False))
 def test_brier_score_and_calibration_error_agree_with_second_sources(films: tuple[np.ndarray, np.ndarray]) -> None:
     y_true, probability = films
@@ -72,6 +75,7 @@ def test_brier_score_and_calibration_error_agree_with_second_sources(films: tupl
         assert metrics.ece(y_true, probability, bins=bins) == pytest.approx(ece_by_bins(y_true, probability, bins))
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_the_confusion_matrix_and_what_is_read_off_it_agree_with_scikit_learn(
     films: tuple[np.ndarray, np.ndarray],
@@ -89,6 +93,7 @@ def test_the_confusion_matrix_and_what_is_read_off_it_agree_with_scikit_learn(
     assert metrics.majority_accuracy(matrix) == pytest.approx(max(truth.mean(), 1 - truth.mean()))
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_ppv_and_npv_at_the_films_own_prevalence_are_the_shares_counted(films: tuple[np.ndarray, np.ndarray]) -> None:
     y_true, score = films
@@ -110,7 +115,7 @@ def test_the_study_s_confusion_matrix_gives_the_study_s_figures() -> None:
 WEIGHTED = (metrics.auroc, metrics.average_precision, metrics.brier_score, metrics.ece)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(predictions(), st.integers(0, 2**32 - 1))
 def test_whole_weights_count_a_film_as_often_as_repeating_it(films: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     y_true, y_score = films
@@ -165,6 +170,7 @@ def test_shifting_the_prevalence_is_bayes_rule() -> None:
     assert metrics.shift_prevalence(at_half, 0.5, 0.1) == pytest.approx(at_tenth)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 def test_shifting_the_prevalence_moves_the_logit_by_the_difference_and_back(
     p: float, here: float, there: float

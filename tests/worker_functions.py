@@ -9,6 +9,8 @@ from pathlib import Path
 
 from cxrtriage.config import Recipe
 from cxrtriage.data.job import FilmJob, PreparedFilm, RejectedFilm, prepare_job
+from cxrtriage.data.source import read_film
+from cxrtriage.errors import SourceError
 
 
 def double(item: int) -> int:
@@ -47,6 +49,15 @@ def process_id(_: int) -> int:
 
 def large_result(item: int) -> bytes:
     return bytes([item]) * 5_000_000
+
+
+def cut_while_mapped(path: str) -> str:
+    try:
+        film = read_film(Path(path), mapped=True)
+    except SourceError as error:
+        return str(error)
+    os.truncate(path, 4096)
+    return str(film.pixels.sum())
 
 
 def loaded_modules(item: tuple[Recipe, FilmJob]) -> list[str]:

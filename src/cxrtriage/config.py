@@ -68,7 +68,7 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     net: Literal["googlenet", "inception_v3", "resnet152"] = "googlenet"
-    recipe: Literal["study", "clinical"] = "study"
+    recipe: Literal["study", "clinical"] = "clinical"
     classes: Literal["auto", 2, 3] = "auto"
     epochs: int | None = Field(default=None, ge=1)
     budget_s: float | None = Field(default=None, gt=0)

@@ -83,6 +83,31 @@ def shift_prevalence(probability: np.ndarray | float, calibrated_at: float, prev
     return abnormal / (abnormal + normal)
 
 
+def prevalence_weight(y_true: np.ndarray, prevalence: float | None) -> np.ndarray:
+    """Return weights of films that make a stated share of them abnormal.
+
+    Parameters
+    ----------
+    y_true : (N,) int, above 0 is abnormal
+    prevalence : float inside (0, 1); None for the films' own
+
+    Returns
+    -------
+    (N,) float32 with mean 1; all 1 for `None`, and where there is one class only
+
+    Examples
+    --------
+    >>> prevalence_weight(np.array([0, 0, 1, 1]), 0.1).round(1)
+    array([1.8, 1.8, 0.2, 0.2], dtype=float32)
+    """
+    truth = np.asarray(y_true) > 0
+    if prevalence is None or truth.all() or not truth.any():
+        return np.ones(len(truth), dtype=np.float32)
+    share = truth.mean()
+    weight: np.ndarray = np.where(truth, prevalence / share, (1 - prevalence) / (1 - share)).astype(np.float32)
+    return weight
+
+
 def confusion_matrix(y_true: np.ndarray, y_called: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """Count films by truth (rows: normal, abnormal) and call (columns: normal, abnormal), as the 2017 study did.
 

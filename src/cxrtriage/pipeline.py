@@ -279,6 +279,7 @@ def _measure(
         operating_points=card.operating_points,
         prevalence=prevalence,
         calibrated_at=card.calibrated_at,
+        notes=card.not_determined,
         seed=seed,
     )
 

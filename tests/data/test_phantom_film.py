@@ -128,6 +128,15 @@ def test_lesions_of_the_lung_lie_in_it_on_the_side_stated(finding: str, number: 
     assert within > (0.25 if finding in ("nodule", "consolidation") else 0.999)
 
 
+@pytest.mark.parametrize("severity", [0.0, 1.0])
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_every_abnormal_film_shows_its_lesion(finding: str, severity: float) -> None:
+    for number in range(25):
+        ill, well = film(finding, severity, number, size=64), film("normal", number=number, size=64)
+        assert ill.lesion_mask.any(), number
+        assert np.abs(levels(ill) - levels(well))[ill.lesion_mask].max() > 0.005, number
+
+
 @pytest.mark.parametrize("number", range(4))
 def test_severity_makes_lesions_larger(number: int) -> None:
     for finding in FINDINGS:

@@ -30,12 +30,25 @@ def test_every_kind_of_tiff_gives_the_grey_levels_as_stored(
         if predictor and compression in (None, "packbits"):
             continue
         options = {"compression": compression, "predictor": predictor, "byteorder": byteorder, "bigtiff": bigtiff}
-        film = read_tiff(write_tiff(tmp_path / "a.tif", pixels, **layout, **options))
+        path = write_tiff(tmp_path / "a.tif", pixels, **layout, **options)
+        np.testing.assert_array_equal(read_tiff(path, mapped=True).pixels, pixels)
+        film = read_tiff(path)
         assert film.pixels.dtype == np.dtype(dtype)
         np.testing.assert_array_equal(film.pixels, pixels)
         assert film.bits == bits
         assert film.provenance == {"format": "tiff", "compression": COMPRESSIONS[compression]}
         assert film.pixels.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("options", "stays"), [({}, True), ({"compression": "zlib"}, False), ({"tile": (32, 48)}, False)]
+)
+def test_only_the_pixels_of_a_raw_film_are_left_in_the_file(
+    tmp_path: Path, options: dict[str, Any], stays: bool
+) -> None:
+    pixels = read_tiff(write_tiff(tmp_path / "a.tif", film_pixels(), **options), mapped=True).pixels
+    assert isinstance(pixels.base, np.memmap) == stays
+    assert pixels.flags.writeable != stays
 
 
 def test_jpeg_inside_tiff_is_read_as_pillow_reads_it(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import worker_functions
 from cxrtriage.data.workers import Died, Workers
+from films import film_pixels, write_tiff
 
 
 def test_results_come_in_the_order_of_the_items_whoever_is_slow() -> None:
@@ -40,6 +41,13 @@ def test_an_item_whose_worker_died_by_chance_is_tried_again(tmp_path: Path) -> N
     with Workers(2) as workers:
         assert list(workers.map(worker_functions.die_once, items)) == [0, 1, 2, 3, 4]
     assert (tmp_path / "died").exists()
+
+
+def test_a_mapped_film_that_is_cut_while_it_is_looked_at_is_told_when_it_is_tried_again(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", film_pixels(300, 300))
+    with Workers(1) as workers:
+        (told,) = workers.map(worker_functions.cut_while_mapped, [str(path)])
+    assert "it is cut short: 4096 bytes are there" in told
 
 
 def test_what_a_function_raises_is_raised_to_the_caller() -> None:

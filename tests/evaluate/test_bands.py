@@ -52,3 +52,18 @@ def test_calibration_points_are_shares_of_bins_with_exact_intervals() -> None:
     assert (band.low[0], band.high[0]) == pytest.approx((0.0252, 0.5561), abs=1e-3)
     of_one_patient = calibration_band(truth, probability, np.zeros(50), bins=10)
     assert of_one_patient.high[0] - of_one_patient.low[0] > 0.9
+
+
+def test_a_prevalence_counts_films_as_if_that_share_were_abnormal() -> None:
+    truth, score, patients = films(200)
+    twice = np.r_[np.arange(200), np.flatnonzero(truth == 0)]  # every normal film again
+    prevalence = truth.sum() / len(twice)
+    assumed, counted = (
+        roc_and_precision_bands(truth, score, patients, prevalence=prevalence),
+        roc_and_precision_bands(truth[twice], score[twice], patients[twice]),
+    )
+    for one, other in zip(assumed, counted, strict=True):
+        assert one.y == pytest.approx(other.y, abs=1e-5)
+    one = calibration_band(truth, score, patients, bins=5, prevalence=prevalence)
+    other = calibration_band(truth[twice], score[twice], patients[twice], bins=5)
+    assert (one.x, one.y) == (pytest.approx(other.x, abs=1e-5), pytest.approx(other.y, abs=1e-5))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -41,6 +41,7 @@ def test_resamples_depend_on_the_seed_alone_and_not_on_how_many_fit_in_memory(mo
     assert (weights(patients, seed=1) != whole).any()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_the_exact_interval_is_scipy_s(patients: int, data: st.DataObject) -> None:
     found = data.draw(st.integers(0, patients))

@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 
+from cxrtriage.config import Recipe
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.architectures import NETWORKS, build_network, fold_grey, load_initial_weights
+from cxrtriage.model.bundle import ModelCard, save_model
 
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 IMAGENET_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
@@ -170,3 +172,13 @@ def test_unknown_networks_and_small_films_are_refused() -> None:
         build_network("vgg", 2, 224)
     with pytest.raises(ConfigError, match="googlenet needs films of at least 128 pixels, the set has 96"):
         build_network("googlenet", 2, 96)
+
+
+def test_a_model_file_of_this_project_can_be_started_from(tmp_path: Path) -> None:
+    trained = build_network("googlenet", 2, 128)
+    card = ModelCard(architecture="googlenet", recipe=Recipe(size=128))
+    save_model(tmp_path / "model.safetensors", trained, card)
+    network = build_network("googlenet", 2, 160)
+    load_initial_weights(network, tmp_path / "model.safetensors")
+    for name in ("conv1.conv.weight", "inception5b.branch1.conv.weight", "fc.weight"):
+        assert torch.equal(network.state_dict()[name], trained.state_dict()[name])

@@ -48,7 +48,7 @@ class RejectedFilm:
 def prepare_job(recipe: Recipe, job: FilmJob) -> PreparedFilm | RejectedFilm:
     """Read and prepare one film; whatever is wrong with it becomes a reason, not an error."""
     try:
-        source = read_film(Path(job.path))
+        source = read_film(Path(job.path), mapped=True)  # this process may die: see `workers`
         images = prepare_draws(source, recipe, range(job.draws))
         masks = {column: prepared_mask(Path(path), source, recipe) for column, path in job.masks.items()}
     except CxrTriageError as error:

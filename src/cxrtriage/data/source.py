@@ -31,12 +31,14 @@ FOREIGN = {
 }
 
 
-def read_film(path: Path) -> SourceImage:
+def read_film(path: Path, *, mapped: bool = False) -> SourceImage:
     """Read one chest film of any format.
 
     Parameters
     ----------
     path : a TIFF, PNG, JPEG or DICOM file, whatever its name ends in
+    mapped : leave the pixels of an uncompressed TIFF in the file, as a read-only memory map, which saves a fifth
+        of the time to prepare it. Only for processes that may die: they do if the disk fails while they look
 
     Returns
     -------
@@ -66,7 +68,7 @@ def read_film(path: Path) -> SourceImage:
         with warnings.catch_warnings():
             # what the libraries find odd but can read is no news to the user
             warnings.simplefilter("ignore")
-            film = _decode(path, film_format)
+            film = _decode(path, film_format, mapped)
     except SourceError:
         raise
     except MemoryError as error:
@@ -119,13 +121,13 @@ def sniff(head: bytes) -> str | None:
     return "dicom" if _starts_like_a_data_set(head) else None
 
 
-def _decode(path: Path, film_format: str) -> SourceImage:
+def _decode(path: Path, film_format: str, mapped: bool) -> SourceImage:
     """Read a film with the module of its format, imported only when needed: pydicom alone takes 0.3 s."""
     match film_format:
         case "tiff":
             from cxrtriage.data.tiff import read_tiff
 
-            return read_tiff(path)
+            return read_tiff(path, mapped)
         case "png":
             from cxrtriage.data.png import read_png
 

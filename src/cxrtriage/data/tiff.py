@@ -40,8 +40,8 @@ MAX_PREVIEWS = 8  # looked at; a chain of pages may run in a circle
 JPEG_HEADER_BYTES = 65536  # of a strip or tile, enough to find its frame header
 
 
-def read_tiff(path: Path) -> SourceImage:
-    """Read the one film of a TIFF file.
+def read_tiff(path: Path, mapped: bool = False) -> SourceImage:
+    """Read the one film of a TIFF file; `mapped` as in `source.read_film`.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def read_tiff(path: Path) -> SourceImage:
         check_size(path, page.imagewidth, page.imagelength)
         _check_pixels(path, page)
         _check_whole(path, page)
-        pixels, bits = _decoded(path, page), page.bitspersample
+        pixels, bits = _decoded(path, page, mapped), page.bitspersample
         if page.photometric == PALETTE:
             if page.colormap is None:
                 raise damaged(path, "it has no palette for its palette colours")
@@ -67,12 +67,13 @@ def read_tiff(path: Path) -> SourceImage:
         return SourceImage(pixels, bits, polarity_inverted=min_is_white, provenance=provenance)
 
 
-def _decoded(path: Path, page: TiffPage) -> np.ndarray:
+def _decoded(path: Path, page: TiffPage, mapped: bool) -> np.ndarray:
     """Return the pixels as (H, W) or (H, W, C) in this machine's byte order."""
     if page.compression == LZW and page.bitspersample in (8, 16):
         pixels = imagecodecs.tiff_decode(path.read_bytes())  # libtiff's LZW takes half the time
     else:
-        pixels = page.asarray(maxworkers=1)  # films are read by many processes, not by many threads
+        out = "memmap" if mapped and page.is_memmappable else None
+        pixels = np.asarray(page.asarray(out=out, maxworkers=1))  # films are read by many processes, not many threads
     if pixels.shape != page.shape:
         raise damaged(path, f"its header says {page.shape} pixels, its image data {pixels.shape}")
     if page.planarconfig == SEPARATE and pixels.ndim == 3:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxrtriage.evaluate.intervals import CONFIDENCE, exact_interval, resampled_weights
-from cxrtriage.metrics import counts_by_score, probability_bin
+from cxrtriage.metrics import counts_by_score, prevalence_weight, probability_bin
 
 RESAMPLES = 400  # a band is read by eye
 GRID = np.linspace(0, 1, 201)
@@ -28,7 +28,7 @@ class Band:
 
 
 def roc_and_precision_bands(
-    y_true: np.ndarray, y_score: np.ndarray, patient_id: np.ndarray, *, seed: int = 0
+    y_true: np.ndarray, y_score: np.ndarray, patient_id: np.ndarray, *, prevalence: float | None = None, seed: int = 0
 ) -> tuple[Band, Band]:
     """Return the ROC curve (sensitivity over false positive rate) and the precision-recall curve.
 
@@ -40,6 +40,7 @@ def roc_and_precision_bands(
     y_true : (N,) int, above 0 is abnormal; both classes present
     y_score : (N,) float, higher is more abnormal
     patient_id : (N,)
+    prevalence : share of abnormal films that the precision assumes; None for the films' own
     seed : of the bootstrap
 
     Examples
@@ -50,15 +51,19 @@ def roc_and_precision_bands(
     """
     order = np.argsort(y_score, kind="stable")
     truth, score, patients = np.asarray(y_true)[order] > 0, np.asarray(y_score)[order], np.asarray(patient_id)[order]
-    whole_roc, whole_precision = _curves(truth, score, np.ones((1, len(truth))))
-    drawn = [_curves(truth, score, weight) for weight in resampled_weights(patients, resamples=RESAMPLES, seed=seed)]
+    each = prevalence_weight(truth, prevalence)
+    whole_roc, whole_precision = _curves(truth, score, each[None])
+    resamples = resampled_weights(patients, resamples=RESAMPLES, seed=seed)
+    drawn = [_curves(truth, score, weight * each) for weight in resamples]
     return (
         Band(GRID, whole_roc[0], *_ends(np.concatenate([roc for roc, _ in drawn]))),
         Band(GRID, whole_precision[0], *_ends(np.concatenate([precision for _, precision in drawn]))),
     )
 
 
-def calibration_band(y_true: np.ndarray, probability: np.ndarray, patient_id: np.ndarray, *, bins: int) -> Band:
+def calibration_band(
+    y_true: np.ndarray, probability: np.ndarray, patient_id: np.ndarray, *, bins: int, prevalence: float | None = None
+) -> Band:
     """Return the observed share of abnormal films (y) over the mean probability (x), in bins of equal width.
 
     The intervals are exact ones of a share of the bin's patients.
@@ -69,6 +74,7 @@ def calibration_band(y_true: np.ndarray, probability: np.ndarray, patient_id: np
     probability : (N,) float in [0, 1]
     patient_id : (N,)
     bins : number of bins; empty ones are left out of the curve
+    prevalence : share of abnormal films as which they count; None for the films' own
 
     Examples
     --------
@@ -77,11 +83,13 @@ def calibration_band(y_true: np.ndarray, probability: np.ndarray, patient_id: np
     ([0.12, 0.96], [0.0, 1.0], [0.0, 0.025])
     """
     truth, bin_of = np.asarray(y_true) > 0, probability_bin(probability, bins)
+    each = prevalence_weight(truth, prevalence)
     points = []
     for at in np.unique(bin_of):
         films = bin_of == at
-        share, patients = truth[films].mean(), len(np.unique(patient_id[films]))
-        points.append((np.asarray(probability)[films].mean(), share, *exact_interval(share * patients, patients)))
+        share, patients = np.average(truth[films], weights=each[films]), len(np.unique(patient_id[films]))
+        mean_probability = np.average(np.asarray(probability)[films], weights=each[films])
+        points.append((mean_probability, share, *exact_interval(share * patients, patients)))
     return Band(*np.array(points).T)
 
 

@@ -34,6 +34,7 @@ from cxrtriage.evaluate.plotting import (
 from cxrtriage.records import LABEL_NAMES, SourceImage
 
 SHOWN_PIXELS = 360  # of a film in a figure
+MOST_SOURCES = len(SERIES)  # drawn, the largest ones; more colours cannot be told apart
 
 
 def draw_evaluation(films: pd.DataFrame, metrics: dict[str, Any], out: Path) -> None:
@@ -48,7 +49,7 @@ def draw_evaluation(films: pd.DataFrame, metrics: dict[str, Any], out: Path) -> 
     """
     draw_confusion(metrics, out / "confusion")
     draw_scores(films, metrics, out / "scores")
-    if any(True for _ in _sources_with_both_classes(films)):
+    if list(_sources_with_both_classes(films)):
         draw_roc(films, metrics, out / "roc")
         draw_calibration(films, metrics, out / "calibration")
 
@@ -99,8 +100,9 @@ def draw_roc(films: pd.DataFrame, metrics: dict[str, Any], out: Path) -> None:
         roc_axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
         for (source, group), colour in zip(_sources_with_both_classes(films), SERIES, strict=False):
             truth, score = group["label"].to_numpy() > 0, group["probability"].to_numpy()
-            roc, precision = roc_and_precision_bands(truth, score, group["patient_id"].to_numpy())
-            figures = metrics["every_film"]["sources"][source]["figures"]
+            block = metrics["every_film"]["sources"][source]
+            figures, patients = block["figures"], group["patient_id"].to_numpy()
+            roc, precision = roc_and_precision_bands(truth, score, patients, prevalence=block["prevalence"])
             name = f"{source}: " if len(metrics["every_film"]["sources"]) > 1 else ""
             for axes, band, figure_name, short in (
                 (roc_axes, roc, "auroc", "AUROC"),
@@ -111,11 +113,10 @@ def draw_roc(films: pd.DataFrame, metrics: dict[str, Any], out: Path) -> None:
                 axes.plot(band.x, band.y, color=colour, label=label)
             roc_axes.plot([0, 0], [0, roc.y[0]], color=colour)
             alarms, found = 1 - figures["specificity"]["estimate"], figures["sensitivity"]["estimate"]
-            flagged = score >= metrics["settings"]["threshold"]
             _mark(roc_axes, alarms, found, colour)
-            if flagged.any():
-                _mark(precision_axes, found, float(truth[flagged].mean()), colour)
-            precision_axes.axhline(truth.mean(), color=colour, linewidth=0.8, linestyle=":")
+            if figures["ppv"]["estimate"] is not None:
+                _mark(precision_axes, found, figures["ppv"]["estimate"], colour)
+            precision_axes.axhline(block["prevalence"], color=colour, linewidth=0.8, linestyle=":")
         mark = f"abnormal from {metrics['settings']['threshold']:.3f}"
         for axes in (roc_axes, precision_axes):
             axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=6, label=mark)
@@ -138,19 +139,19 @@ def draw_calibration(films: pd.DataFrame, metrics: dict[str, Any], out: Path) ->
     with figure_written_to(out, 3.9, 5.4) as figure:
         axes, below = figure.subplots(2, 1, height_ratios=(3.4, 1), sharex=True)
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-        for number, ((source, group), colour) in enumerate(
-            zip(_sources_with_both_classes(films), SERIES, strict=False)
-        ):
+        for number, (source, group) in enumerate(_sources_with_both_classes(films)):
+            colour, aside = SERIES[number], 0.006 * number  # so that intervals do not cover each other
             truth, probability = group["label"].to_numpy() > 0, group["probability"].to_numpy()
-            band = calibration_band(truth, probability, group["patient_id"].to_numpy(), bins=bins)
-            figures = metrics["every_film"]["sources"][source]["figures"]
+            block = metrics["every_film"]["sources"][source]
+            figures, patients = block["figures"], group["patient_id"].to_numpy()
+            band = calibration_band(truth, probability, patients, bins=bins, prevalence=block["prevalence"])
             name = f"{source}: " if len(metrics["every_film"]["sources"]) > 1 else ""
             slope, intercept, error = (
                 _number(figures[kind]["estimate"]) for kind in ("calibration_slope", "calibration_intercept", "ece")
             )
-            axes.vlines(band.x + 0.006 * number, band.low, band.high, color=colour, linewidth=1)
+            axes.vlines(band.x + aside, band.low, band.high, color=colour, linewidth=1)
             label = f"{name}slope {slope}, intercept {intercept}, error {error}"
-            axes.plot(band.x + 0.006 * number, band.y, "o-", color=colour, markersize=4, linewidth=1.2, label=label)
+            axes.plot(band.x + aside, band.y, "o-", color=colour, markersize=4, linewidth=1.2, label=label)
             below.hist(probability, bins=2 * bins, range=(0, 1), color=colour, histtype="step", linewidth=1.2)
         axes.set(title=f"Calibration ({bins} bins)", ylabel="share of abnormal films", ylim=(-0.01, 1.01))
         grid(axes)
@@ -169,7 +170,7 @@ def draw_scores(films: pd.DataFrame, metrics: dict[str, Any], out: Path) -> None
     metrics : from `evaluation.evaluate_predictions`
     out : path without suffix
     """
-    sources = sorted(films["source"].unique())
+    sources = sorted(films["source"].value_counts().index[:MOST_SOURCES])
     with figure_written_to(out, 5.4, 1.1 + 1.7 * len(sources)) as figure:
         panels = figure.subplots(len(sources), 1, sharex=True, squeeze=False)[:, 0]
         for axes, source in zip(panels, sources, strict=True):
@@ -177,12 +178,10 @@ def draw_scores(films: pd.DataFrame, metrics: dict[str, Any], out: Path) -> None
             for label, name in enumerate(LABEL_NAMES):
                 scores = group.loc[group["label"] == label, "probability"]
                 if len(scores):
-                    style = {"bins": 40, "range": (0, 1), "color": CLASS_COLOURS[name]}
-                    share = np.full(len(scores), 1 / len(scores))
-                    axes.hist(scores, weights=share, alpha=0.22, **style)
-                    axes.hist(
-                        scores, weights=share, histtype="step", linewidth=1.3, label=f"{name} ({len(scores)})", **style
-                    )
+                    counts, edges = np.histogram(scores, bins=20, range=(0, 1))
+                    colour, title = CLASS_COLOURS[name], f"{name} ({len(scores)})"
+                    axes.stairs(counts / len(scores), edges, fill=True, color=colour, alpha=0.22)
+                    axes.stairs(counts / len(scores), edges, color=colour, linewidth=1.3, label=title)
             axes.axvline(metrics["settings"]["threshold"], color=INK, linewidth=1, linestyle="--")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
             axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -252,8 +251,8 @@ def draw_equalisation(sources: Sequence[SourceImage], recipe: Recipe, titles: Se
 
 
 def _sources_with_both_classes(films: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the largest sources that have normal and abnormal films, as many as there are colours."""
-    for source in sorted(films["source"].value_counts().index[: len(SERIES)]):
+    """Yield the largest sources, of those the ones with normal and abnormal films."""
+    for source in sorted(films["source"].value_counts().index[:MOST_SOURCES]):
         group = films[films["source"] == source]
         if 0 < (group["label"] > 0).mean() < 1:
             yield str(source), group

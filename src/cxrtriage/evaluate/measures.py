@@ -61,7 +61,7 @@ def measure(films: pd.DataFrame, how: Measuring) -> tuple[dict[str, Any], dict[s
     patients, truth = films["patient_id"].to_numpy(), films["label"].to_numpy() > 0
     p_emergent = films["p_emergent"].to_numpy() if "p_emergent" in films.columns and (label == 2).any() else None
     called = probability >= how.threshold
-    class_weight = _class_weight(truth, how.prevalence)
+    class_weight = metrics.prevalence_weight(truth, how.prevalence)
 
     def figures(weight: np.ndarray | None) -> dict[str, Any]:
         matrix = metrics.confusion_matrix(truth, called, weight)
@@ -134,15 +134,6 @@ def as_entries(estimates: Mapping[str, Estimate], how: Measuring) -> dict[str, A
             for name, threshold in how.operating_points.items()
         ],
     }
-
-
-def _class_weight(truth: np.ndarray, prevalence: float | None) -> np.ndarray:
-    """Return the weights of films that make `prevalence` the share of abnormal ones; all 1 where there is one class."""
-    share = truth.mean()
-    if prevalence is None or share in (0, 1):
-        return np.ones(len(truth), dtype=np.float32)
-    weight: np.ndarray = np.where(truth, prevalence / share, (1 - prevalence) / (1 - share)).astype(np.float32)
-    return weight
 
 
 def _patients_behind(label: np.ndarray, patients: np.ndarray) -> dict[str, int]:

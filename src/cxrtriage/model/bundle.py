@@ -84,6 +84,16 @@ class ModelCard(BaseModel):
         prevalence = self.validation.get("prevalence")
         return prevalence if isinstance(prevalence, float) else None
 
+    @property
+    def not_determined(self) -> list[str]:
+        """What the validation films were too few for, a sentence each: calibration, operating points."""
+        undetermined = self.validation.get("undetermined")
+        sentences = [
+            self.validation.get("not_calibrated"),
+            *(undetermined.values() if isinstance(undetermined, dict) else []),
+        ]
+        return [str(sentence) for sentence in sentences if sentence]
+
 
 @dataclass(frozen=True, slots=True)
 class Model:

@@ -4,10 +4,12 @@ Comes in: how many films, of what kind, and a seed. Goes out: arrays (`draw_phan
 masks and a manifest (`make_phantoms`) that the other stages read like any hospital's.
 
     plan            which patients, which films, what is wrong with each
-    anatomy, vessels, abnormalities, confounders, positioning     what stands before the detector, in mm
+    patient, anatomy, bones, vessels, abnormalities, confounders, positioning
+                    what stands before the detector, in mm
     geometry        ellipsoids and tubes
     projection      where rays enter and leave them, in closed form
-    lungs, radiograph                                             line integrals of soft tissue, bone and metal
+    lungs, radiograph
+                    line integrals of soft tissue, bone and metal
     detector        spectrum, scatter, blur, noise, response -> pixels
     film            one film as arrays
     header, films   files

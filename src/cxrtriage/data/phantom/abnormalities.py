@@ -1,7 +1,7 @@
 """What can be wrong with a chest: five findings, from subtle (severity 0) to gross (severity 1).
 
 Comes in: a finding, a severity and a random generator. Goes out: a `Lesion`. Read next by `anatomy`
-(what it does to the organs) and `radiograph` (what it does to the air in the lungs).
+(what it does to the organs) and `lungs` (what it does to the air in them).
 
 Shapes are given in the coordinates of the lung's ellipsoid (see `geometry.Ellipsoid.at`): -1 at the apex,
 about 0 at the dome, x outwards to +-1. So a lesion fits any patient.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxrtriage.data.phantom.anatomy import LEFT, RIGHT, Change, Patient
+from cxrtriage.data.phantom.patient import LEFT, RIGHT, Change, Patient
 from cxrtriage.data.phantom.vessels import hilum
 
 NORMAL = "normal"
@@ -88,7 +88,10 @@ def nodule(severity: float, patient: Patient, rng: np.random.Generator) -> Lesio
     solids = []
     for _ in range(1 + int(rng.random() * 5 * severity)):
         radius = 0.5 * (12 + 48 * severity) * rng.uniform(0.9, 1.1)
-        centre = np.array([side * rng.uniform(-0.25, 0.6), rng.uniform(-0.72, -0.12), rng.uniform(-0.4, 0.4)])
+        height = rng.uniform(-0.75, -0.18)
+        inmost = 0.1 if side == LEFT and height > -0.45 else -0.25  # clear of the heart
+        outmost = 0.85 * np.sqrt(1 - height**2)
+        centre = np.array([side * rng.uniform(inmost, outmost), height, rng.uniform(-0.4, 0.4)])
         solids.append(Solid(centre, radius * rng.uniform(0.85, 1.15, 3)))
     return Lesion("nodule", severity, side, solids=tuple(solids))
 
@@ -99,8 +102,8 @@ def consolidation(severity: float, patient: Patient, rng: np.random.Generator) -
     middle = np.array([side * rng.uniform(-0.1, 0.45), rng.uniform(-0.6, -0.12), rng.uniform(-0.3, 0.3)])
     reach = 0.12 + 0.25 * severity
     solids = []
-    for _ in range(8 + int(6 * severity)):
-        centre = middle + rng.normal(0, 1, 3) * [reach, 0.5 * reach, reach]
+    for number in range(8 + int(6 * severity)):
+        centre = middle + min(number, 1) * rng.normal(0, 1, 3) * [reach, 0.5 * reach, reach]  # the first in the middle
         solids.append(Solid(centre, (20 + 26 * severity) * rng.uniform(0.6, 1.3, 3), soft=True))
     density = float(rng.uniform(0.7, 0.9))
     return Lesion("consolidation", severity, side, solids=tuple(solids), density=density, patchiness=0.06)
@@ -109,7 +112,7 @@ def consolidation(severity: float, patient: Patient, rng: np.random.Generator) -
 def effusion(severity: float, patient: Patient, rng: np.random.Generator) -> Lesion:
     """Fluid at the bottom of the pleural space, its border rising to the side, from a blunt angle to a white lung."""
     side = _either(rng)
-    level = float(np.interp(severity, [0, 0.3, EMERGENT_FROM, 1], [0.06, -0.14, -0.5, -1.05]))
+    level = float(np.interp(severity, [0, 0.3, EMERGENT_FROM, 1], [0.14, -0.04, -0.45, -1.05]))
     above = 2.5  # the remnant's ellipsoid reaches far above the lung; only its lower end shapes the border
     remnant = (np.array([-0.15 * side, -above, 0.1]), np.array([2.7, above + level, 3.2]))
     change = _pushed(side, severity, 22 * rng.uniform(0.7, 1.3), 0)

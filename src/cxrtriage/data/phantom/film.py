@@ -14,11 +14,12 @@ import cv2
 import numpy as np
 
 from cxrtriage.data.phantom.abnormalities import NORMAL, Lesion, draw_lesion
-from cxrtriage.data.phantom.anatomy import LEFT, RIGHT, Change, Patient, build_anatomy, draw_patient
+from cxrtriage.data.phantom.anatomy import build_anatomy
 from cxrtriage.data.phantom.confounders import Devices, draw_devices, side_marker
 from cxrtriage.data.phantom.detector import Technique, blacken_margins, draw_technique, expose
 from cxrtriage.data.phantom.geometry import join
 from cxrtriage.data.phantom.lungs import Tissue
+from cxrtriage.data.phantom.patient import LEFT, RIGHT, Change, Patient, draw_patient
 from cxrtriage.data.phantom.positioning import Stance, draw_stance
 from cxrtriage.data.phantom.radiograph import project
 

@@ -147,33 +147,6 @@ def join(parts: list[Tubes]) -> Tubes:
     return Tubes(*(np.concatenate([getattr(part, name) for part in parts]) for name in Tubes.__slots__))
 
 
-def tube(
-    points: np.ndarray,
-    radii: np.ndarray | float | tuple[float, float],
-    *,
-    flat: tuple[float, float, float] = (0.0, 0.0, 1.0),
-    hollow: float = 0.0,
-    fill: float = 1.0,
-    core: float = 0.0,
-) -> Tubes:
-    """Build a tube along a line of points.
-
-    Parameters
-    ----------
-    points : (N, 3) mm, N >= 2
-    radii : mm; one radius, a (first, second) pair, or an (N - 1, 2) pair for each piece
-    flat : direction that the first radius is measured along (as nearly as the axis lets it)
-    hollow : inner fraction of the radii that holds `core` instead of `fill`
-
-    Returns
-    -------
-    Tubes with N - 1 pieces; neighbours share the plane that halves the angle between them.
-    """
-    axis = _unit(np.diff(points.astype(float), axis=0))
-    joints = _unit(np.concatenate([axis[:1], axis[:-1] + axis[1:], axis[-1:]]))
-    return _pieces(points[:-1], points[1:], -joints[:-1], joints[1:], radii, flat, hollow, fill, core)
-
-
 def rods(
     starts: np.ndarray,
     ends: np.ndarray,
@@ -184,32 +157,47 @@ def rods(
     fill: float = 1.0,
     core: float = 0.0,
 ) -> Tubes:
-    """Build K straight tubes with square ends, from (K, 3) to (K, 3) mm; the rest as in `tube`."""
-    axis = _unit((ends - starts).astype(float))
-    return _pieces(starts, ends, -axis, axis, radii, flat, hollow, fill, core)
+    """Build K straight tubes with square ends.
 
-
-def _pieces(
-    starts: np.ndarray,
-    ends: np.ndarray,
-    first_cut: np.ndarray,
-    second_cut: np.ndarray,
-    radii: np.ndarray | float | tuple[float, float],
-    flat: tuple[float, float, float],
-    hollow: float,
-    fill: float,
-    core: float,
-) -> Tubes:
+    Parameters
+    ----------
+    starts, ends : (K, 3) mm
+    radii : mm; one radius, a (first, second) pair, or (K, 1) or (K, 2) of each tube's own
+    flat : direction that the first radius is measured along (as nearly as the axis lets it)
+    hollow : inner fraction of the radii that holds `core` instead of `fill`
+    """
     count = len(starts)
+    axis = _unit(ends - starts)
     return Tubes(
         ends=np.stack([starts, ends], axis=1).astype(float),
-        cuts=np.stack([first_cut, second_cut], axis=1),
-        flat=across(_unit((ends - starts).astype(float)), np.array(flat)),
+        cuts=np.stack([-axis, axis], axis=1),
+        flat=across(axis, np.array(flat)),
         radii=np.broadcast_to(np.asarray(radii, dtype=float), (count, 2)),
         hollow=np.full(count, hollow),
         fill=np.full(count, fill),
         core=np.full(count, core),
     )
+
+
+def tube(
+    points: np.ndarray,
+    radii: np.ndarray | float | tuple[float, float],
+    *,
+    flat: tuple[float, float, float] = (0.0, 0.0, 1.0),
+    hollow: float = 0.0,
+    fill: float = 1.0,
+    core: float = 0.0,
+) -> Tubes:
+    """Build one tube along a line of (N, 3) points in mm; the rest as in `rods`.
+
+    Returns
+    -------
+    Tubes with N - 1 pieces; neighbours share the plane that halves the angle between them.
+    """
+    pieces = rods(points[:-1], points[1:], radii, flat=flat, hollow=hollow, fill=fill, core=core)
+    axis = pieces.cuts[:, 1]
+    joints = _unit(np.concatenate([axis[:1], axis[:-1] + axis[1:], axis[-1:]]))
+    return replace(pieces, cuts=np.stack([-joints[:-1], joints[1:]], axis=1))
 
 
 def across(axis: np.ndarray, wanted: np.ndarray) -> np.ndarray:

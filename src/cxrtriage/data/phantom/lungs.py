@@ -4,7 +4,6 @@ Comes in: a `Lung`, a `Lesion` or none, and a `View`. Goes out: what the lung ad
 soft tissue (mostly less than nothing), its outline and the lesion's. Read next by `radiograph`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from cxrtriage.data.phantom.projection import Depths, View, Window, above, add_t
 
 PLEURA = 0.985  # inner scale of the visible pleura of a collapsed lung: about 1 mm thick
 GRAIN = 0.06  # unevenness of healthy lung, relative to what it holds
+DENSEST = 0.9  # density of a lung without air, relative to soft tissue
 LEAST_CHANGE = 4.0  # mm of changed lung on a ray from which on the ray belongs to the lesion's mask
 LEAST_LUNG = 8.0  # mm of lung on a ray from which on the ray belongs to the lung's mask
 
@@ -41,70 +41,110 @@ def project_lung(
     lung: Lung, lesion: Lesion | None, mediastinum: tuple[Ellipsoid, ...], tissue: Tissue, view: View, window: Window
 ) -> LungImage:
     """Return what a lung, healthy or with the lesion, adds to the rays of a window."""
-    cavity = depths(lung.cavity, view, window) & above(lung.floor, view, window)
-    central, dome = union(mediastinum, view, window), depths(lung.dome, view, window)
-
-    def within(part: Depths) -> np.ndarray:
-        """Length of that part of the cavity which neither mediastinum nor dome takes up."""
-        part = part & cavity
-        taken = (part & central).length() + (part & dome).length() - (part & central & dome).length()
-        length: np.ndarray = part.length() - taken
-        return length
-
-    space = within(cavity)
-    outline = cavity.hit & ~central.hit & ~dome.hit & (space > LEAST_LUNG)
-    grain = tissue.texture[window]
-    density = np.float32(tissue.density)
-    soft = (density - 1) * space + (density * np.float32(GRAIN)) * grain * space
-    tree, aerated, changed = lung.vessels, np.float32(1), np.zeros_like(outline)
-    if lesion is not None and lesion.remnant is not None:
+    room = _Room.of(lung, mediastinum, view, window)
+    if lesion is None:
+        effect = _Effect(np.zeros_like(room.space), np.zeros_like(room.outline), np.float32(1), lung.vessels)
+    elif lesion.remnant is None:
+        effect = _fill(lung, lesion, room, tissue)
+    else:
         remnant = lung.cavity.part(*lesion.remnant)
-        rest = depths(remnant, view, window)
-        kept = within(rest)
-        lost = space - kept
-        soft += np.float32(lesion.density - tissue.density) * lost
-        if lesion.density < tissue.density:
-            soft += _collapsed(remnant, kept, lesion, tissue, within, view, window)
-            tree = tree.carried(lung.cavity, remnant)
-            changed = outline & ~rest.hit
-        else:
-            aerated = kept / np.maximum(space, 1)
-            changed = outline & (lost > LEAST_CHANGE)
-    elif lesion is not None and lesion.solids:
-        filled = np.zeros_like(space)
-        for solid in lesion.solids:
-            body = depths(Ellipsoid(lung.cavity.at(solid.centre), np.diag(solid.radii)), view, window)
-            chord = body.length()
+        replace = _flood if lesion.density > tissue.density else _collapse
+        effect = replace(lung, remnant, lesion, room, tissue)
+    vessels = np.zeros((view.size, view.size), dtype=np.float32)
+    add_tubes(vessels, effect.vessels, view)
+    uneven = np.float32(tissue.density * GRAIN) * tissue.texture[window]
+    soft = (np.float32(tissue.density - 1) + uneven) * room.space
+    soft += effect.soft
+    soft += np.float32(1 - tissue.density) * effect.aerated * vessels[window]
+    return LungImage(soft, room.outline, effect.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """The space that a lung has: its cavity without mediastinum and dome; lengths in depth, (h, w) float32 mm."""
+
+    cavity: Depths
+    central: Depths
+    dome: Depths
+    space: np.ndarray
+    outline: np.ndarray
+    view: View
+    window: Window
+
+    @classmethod
+    def of(cls, lung: Lung, mediastinum: tuple[Ellipsoid, ...], view: View, window: Window) -> "_Room":
+        cavity = depths(lung.cavity, view, window) & above(lung.floor, view, window)
+        central, dome = union(mediastinum, view, window), depths(lung.dome, view, window)
+        space = _length_without(cavity, central, dome)
+        outline = ~central.hit & ~dome.hit & (space > LEAST_LUNG)
+        return cls(cavity, central, dome, space, outline, view, window)
+
+    def within(self, body: Depths) -> np.ndarray:
+        """Return the length of a body's part in this space."""
+        return _length_without(body & self.cavity, self.central, self.dome)
+
+    def depths(self, body: Ellipsoid) -> Depths:
+        """Return where this space's rays enter and leave a body."""
+        return depths(body, self.view, self.window)
+
+
+def _length_without(part: Depths, first: Depths, second: Depths) -> np.ndarray:
+    """Return the length of what lies in `part` and in neither of the others (by inclusion and exclusion)."""
+    shared = part & first
+    length: np.ndarray = part.length() - shared.length() - (part & second).length() + (shared & second).length()
+    return length
+
+
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    """What a lesion does to a lung's image.
+
+    Parameters
+    ----------
+    soft : (h, w) float32 mm that it adds
+    changed : (h, w) bool, its mask
+    aerated : (h, w) float32, share of the lung that is still air, in which vessels are seen
+    vessels : where they are now
+    """
+
+    soft: np.ndarray
+    changed: np.ndarray
+    aerated: np.ndarray | np.float32
+    vessels: Tubes
+
+
+def _fill(lung: Lung, lesion: Lesion, room: _Room, tissue: Tissue) -> _Effect:
+    """Put nodules, or the patches of a consolidation, in place of lung."""
+    filled = np.zeros_like(room.space)
+    for solid in lesion.solids:
+        body = room.depths(Ellipsoid(lung.cavity.at(solid.centre), np.diag(solid.radii)))
+        part = room.within(body)
+        if solid.soft:
             # along a chord L of an ellipsoid with middle chord D, 1 - r² adds up to 2/3 L (L / D)²
-            filled += within(body) * (2 / 3 * (chord / chord.max()) ** 2 if solid.soft else np.float32(1))
-        np.minimum(filled, space, out=filled)
-        held = np.float32(lesion.density) * np.clip(1 + np.float32(lesion.patchiness) * grain, 0, None)
-        soft += np.maximum(np.minimum(held, 1) - density, 0) * filled
-        aerated = 1 - filled / np.maximum(space, 1)
-        changed = filled > LEAST_CHANGE
-    soft += (1 - density) * aerated * _tubes_in(window, tree, view)
-    return LungImage(soft, outline, changed)
+            part *= np.float32(2 / 3) * (body.length() / np.float32(2 * solid.radii[2])) ** 2
+        filled += part
+    np.minimum(filled, room.space, out=filled)
+    density = np.float32(lesion.density) * (1 + np.float32(lesion.patchiness) * tissue.texture[room.window])
+    soft = (np.clip(density, tissue.density, 1) - np.float32(tissue.density)) * filled
+    return _Effect(soft, filled > LEAST_CHANGE, 1 - filled / np.maximum(room.space, 1), lung.vessels)
 
 
-def _collapsed(
-    remnant: Ellipsoid,
-    kept: np.ndarray,
-    lesion: Lesion,
-    tissue: Tissue,
-    within: Callable[[Depths], np.ndarray],
-    view: View,
-    window: Window,
-) -> np.ndarray:
-    """Return what a lung that has shrunk to `remnant` gains: it gets denser, and its pleura shows as a line."""
-    inner = depths(remnant.part(np.zeros(3), np.full(3, PLEURA)), view, window)
-    pleura = kept - within(inner)
-    denser = min(tissue.density * lesion.compaction, 0.9) - tissue.density
-    gained: np.ndarray = np.float32(denser) * kept + np.float32(1 - tissue.density) * pleura
-    return gained
+def _flood(lung: Lung, remnant: Ellipsoid, lesion: Lesion, room: _Room, tissue: Tissue) -> _Effect:
+    """Let fluid take the lung's place outside its remnant."""
+    kept = room.within(room.depths(remnant))
+    fluid = room.space - kept
+    changed = room.outline & (fluid > LEAST_CHANGE)
+    soft = np.float32(lesion.density - tissue.density) * fluid
+    return _Effect(soft, changed, kept / np.maximum(room.space, 1), lung.vessels)
 
 
-def _tubes_in(window: Window, tubes: Tubes, view: View) -> np.ndarray:
-    """Return the tubes' lengths in depth on the rays of a window, (h, w) float32 mm."""
-    canvas = np.zeros((view.size, view.size), dtype=np.float32)
-    add_tubes(canvas, tubes, view)
-    return canvas[window]
+def _collapse(lung: Lung, remnant: Ellipsoid, lesion: Lesion, room: _Room, tissue: Tissue) -> _Effect:
+    """Shrink the lung to its remnant: air takes its place, it gets denser, and its pleura shows as a line."""
+    rest = room.depths(remnant)
+    kept = room.within(rest)
+    pleura = kept - room.within(room.depths(remnant.part(np.zeros(3), np.full(3, PLEURA))))
+    denser = min(tissue.density * lesion.compaction, DENSEST) - tissue.density
+    soft = np.float32(lesion.density - tissue.density) * (room.space - kept)
+    soft += np.float32(denser) * kept
+    soft += np.float32(1 - tissue.density) * pleura
+    return _Effect(soft, room.outline & ~rest.hit, np.float32(1), lung.vessels.carried(lung.cavity, remnant))

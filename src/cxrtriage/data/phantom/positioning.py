@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxrtriage.data.phantom.anatomy import Patient
 from cxrtriage.data.phantom.geometry import Placement, turn
+from cxrtriage.data.phantom.patient import Patient
 from cxrtriage.data.phantom.projection import View
 
 AP_SHARE = 0.3  # of all films; taken at the bedside, so nearer, leaning back, less deeply breathed in

@@ -86,10 +86,6 @@ class Depths:
         """Return what lies in both."""
         return Depths(np.maximum(self.near, other.near), np.minimum(self.far, other.far))
 
-    def __or__(self, other: "Depths") -> "Depths":
-        """Return what reaches from the first entry to the last exit: the union of shapes that overlap."""
-        return Depths(np.minimum(self.near, other.near), np.maximum(self.far, other.far))
-
     def length(self) -> np.ndarray:
         """Return the length in depth, (h, w) float32 mm, 0 where not hit."""
         length: np.ndarray = np.maximum(self.far - self.near, 0)
