@@ -46,12 +46,12 @@ class TrainSettings(BaseModel):
         small turns, shifts, scale, contrast and noise, AdamW with warm-up and cosine decay, label
         smoothing and averaged weights
     classes : outputs; "auto" takes 3 with at least 50 emergent training patients, else 2
-    epochs : times that every training film is seen; None takes 30, more on small sets
+    epochs : times that every training film is seen; None takes 8 to 40, more on small sets
     budget_s : wall-clock time in seconds for the whole training; the schedule then ends in time
     batch : films in an optimiser step; None picks one that gives at least 20 steps an epoch
     micro_batch : films on a device at once; a step gathers as many as its batch needs
     learning_rate : highest learning rate
-    weight_decay : L2 coefficient; None takes the recipe's, 1e-4 coupled or 0.01 decoupled
+    weight_decay : L2 coefficient; None takes the recipe's, 1e-4 coupled or 0.05 decoupled
     dropout : share of features dropped before each classifier
     class_weight : "none", "balanced", or what an abnormal film counts when a normal one counts 1
     init : weights to start from: a torchvision state dict or an earlier model file

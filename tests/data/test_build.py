@@ -393,7 +393,7 @@ def test_workers_load_neither_torch_nor_pandas(tmp_path: Path) -> None:
     assert not {"torch", "lightning", "pandas", "skimage", "matplotlib"} & modules
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss differs")
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_a_worker_stays_under_500_mb_with_films_of_3000_pixels(tmp_path: Path) -> None:
     film = np.random.default_rng(0).integers(0, 65536, (3000, 3000), dtype=np.uint16)
     path = str(write_tiff(tmp_path / "large.tif", film))

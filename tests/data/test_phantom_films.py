@@ -178,7 +178,7 @@ def test_an_interrupted_set_goes_on_where_it_was(tiffs: Path, tmp_path: Path) ->
 
 def test_another_order_does_not_go_on_with_a_set(tiffs: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r'holds other phantoms .*"films": 12.*asked for were .*"films": 13.*another folder'
+        ConfigError, match=r'holds other phantoms, .*"films": 12.*asked for were .*"films": 13.*Choose another folder'
     ):
         make_phantoms(tiffs, 13, SIZE, ratio=EVEN, seed=3)
 
@@ -192,6 +192,7 @@ def test_another_order_does_not_go_on_with_a_set(tiffs: Path) -> None:
         ({"format": "png"}, "tiff, dicom"),
         ({"ratio": (0, 0, 0)}, "0:0:0 .* one above 0"),
         ({"ratio": (2, -1, 1)}, "2:-1:1 .* no negative"),
+        ({"ratio": (1, float("nan"), 1)}, "1:nan:1 .* no negative"),
     ],
 )
 def test_settings_out_of_range_are_refused_before_anything_is_written(
@@ -200,6 +201,12 @@ def test_settings_out_of_range_are_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match=message):
         make_phantoms(tmp_path / "out", **{"films": 1, **settings})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot write phantoms into .*file/out: .*another folder"):
+        make_phantoms(tmp_path / "file" / "out", 1, SIZE)
 
 
 def test_dicom_holds_what_is_drawn_in_either_polarity(dicoms: Path) -> None:

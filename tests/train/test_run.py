@@ -8,6 +8,7 @@ import os
 import signal
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from cxrtriage.config import TrainSettings
+from cxrtriage.config import Recipe, TrainSettings
 from cxrtriage.data.store import PreparedSet
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.bundle import load_card
@@ -157,6 +158,12 @@ def test_going_on_with_other_settings_is_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=message + r".*Give another --out, or --no-resume"):
         train(prepared, settings_of(**changed), uninterrupted)
+
+
+def test_going_on_with_films_prepared_otherwise_is_refused(prepared: PreparedSet, uninterrupted: Path) -> None:
+    padded = replace(prepared, recipe=Recipe(size=128, fit="pad"))
+    with pytest.raises(ConfigError, match=r"holds a run with preparation=size=128.*fit=stretch.* but .*fit=pad"):
+        train(padded, settings_of(), uninterrupted)
 
 
 def test_going_on_with_other_films_is_refused(uninterrupted: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def train(prepared: PreparedSet, settings: TrainSettings, out: Path, *, resume: 
     out = Path(out)
     identity = {
         "data_hash": prepared.source_hash,
-        "recipe": prepared.recipe.describe(),
+        "preparation": prepared.recipe.describe(),
         **settings.model_dump(mode="json", exclude=FREE_TO_CHANGE),
     }
     state = _earlier_state(out, identity) if resume else None

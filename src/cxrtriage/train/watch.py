@@ -45,7 +45,7 @@ class RunState:
 
     Parameters
     ----------
-    identity : settings, recipe and data hash; a run is only resumed with the same
+    identity : data hash, preparation and settings; a run is only resumed with the same
     total_steps : optimiser steps planned
     history : a row an epoch
     best_epoch : epoch whose weights are kept, counted from 1; 0 before the first

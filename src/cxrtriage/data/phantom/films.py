@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
+from cxrtriage import __version__
 from cxrtriage.atomic import replacing
 from cxrtriage.data.phantom.film import Phantom, generator, set_scene, take_film
 from cxrtriage.data.phantom.header import dicom_object
@@ -147,7 +148,7 @@ def _check(order: Order) -> None:
         )
     if order.format not in SUFFIXES:
         raise ConfigError(f"cannot write phantoms as {order.format!r}: the format is one of {', '.join(SUFFIXES)}.")
-    if min(order.ratio) < 0 or sum(order.ratio) <= 0:
+    if not (min(order.ratio) >= 0 and 0 < sum(order.ratio) < float("inf")):
         shown = ":".join(f"{part:g}" for part in order.ratio)
         raise ConfigError(
             f"the ratio {shown} of normal, abnormal and emergent films cannot be met: "
@@ -158,16 +159,18 @@ def _check(order: Order) -> None:
 def _claim(out: Path, order: Order) -> None:
     """Write the order into the folder, or see that the same one is there."""
     record = out / "phantoms.json"
-    text = json.dumps(asdict(order), indent=2)
-    if record.exists():
-        if record.read_text() != text:
-            raise ConfigError(
-                f"{out} holds other phantoms ({' '.join(record.read_text().split())}), asked for were "
-                f"{' '.join(text.split())}. Choose another folder, or remove this one."
-            )
-        return
-    with replacing(record) as temporary:
-        temporary.write_text(text)
+    text = json.dumps({**asdict(order), "version": __version__})
+    try:
+        found = record.read_text() if record.exists() else None
+        if found is None:
+            with replacing(record) as temporary:
+                temporary.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"cannot write phantoms into {out}: {error.strerror}. Choose another folder.") from error
+    if found not in (None, text):
+        raise ConfigError(
+            f"{out} holds other phantoms, {found}; asked for were {text}. Choose another folder, or remove this one."
+        )
 
 
 def _map(function: partial[dict[str, Any]], plans: list[FilmPlan], workers: int) -> Iterator[dict[str, Any]]:

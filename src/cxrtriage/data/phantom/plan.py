@@ -14,7 +14,8 @@ from cxrtriage.data.phantom.abnormalities import EMERGENT_FINDINGS, EMERGENT_FRO
 from cxrtriage.data.phantom.film import generator
 
 FILMS_OF_A_PATIENT = (0.76, 0.18, 0.06)  # shares of patients with 1, 2 and 3 films: 1.3 on average
-SHARES = {"nodule": 0.15, "consolidation": 0.23, "effusion": 0.22, "pneumothorax": 0.2, "cardiomegaly": 0.2}  # of abnormal films
+# of abnormal films that are no emergency
+FINDING_SHARES = {"nodule": 0.15, "consolidation": 0.23, "effusion": 0.22, "pneumothorax": 0.2, "cardiomegaly": 0.2}
 CHANGED = 0.15  # share of a patient's later films whose label is drawn anew: fallen ill, or well again
 
 
@@ -90,7 +91,10 @@ def _deal(patients: list[int], counts: tuple[int, int, int], rng: np.random.Gene
 def _diagnosis(label: int, seed: int, patient: int, film: int) -> tuple[str, float]:
     """Return finding and severity: the patient's, with a severity that changes a little from film to film."""
     rng = generator(seed, "diagnosis", patient)
-    finding, emergency = str(rng.choice(list(SHARES), p=list(SHARES.values()))), str(rng.choice(EMERGENT_FINDINGS))
+    finding, emergency = (
+        str(rng.choice(list(FINDING_SHARES), p=list(FINDING_SHARES.values()))),
+        str(rng.choice(EMERGENT_FINDINGS)),
+    )
     # more plain than subtle ones: a hospital's film is taken because something is suspected
     grade = float(np.clip(rng.random() ** 0.75 + generator(seed, "course", film).normal(0, 0.05), 0, 0.999))
     if label == 0:

@@ -40,12 +40,10 @@ def grow_vessels(side: int, cavity: Ellipsoid, dome: Ellipsoid, rng: np.random.G
             after = tip + bent * (length / STEPS)[:, None]
             inside = np.linalg.norm(cavity.coordinates(after), axis=1) < 0.95
             inside &= np.linalg.norm(dome.coordinates(after), axis=1) > 1.02
-            if generation == 0:
-                inside[:] = True
-            inside &= radius > THINNEST
+            grows = (inside | (generation == 0)) & (radius > THINNEST)  # the first pieces lead into the lung
             # square ends: at these radii the wedge at a bend does not show
-            parts.append(rods(tip[inside], after[inside], radius[inside, None]))
-            tip, direction, radius, length = after[inside], bent[inside], radius[inside], length[inside]
+            parts.append(rods(tip[grows], after[grows], radius[grows, None]))
+            tip, direction, radius, length = after[grows], bent[grows], radius[grows], length[grows]
         tip, direction, radius = _fork(tip, direction, radius, rng)
     return join(parts)
 
@@ -55,7 +53,7 @@ def _fork(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Replace each branch by two children."""
     share = rng.uniform(0.5, 0.8, len(tip))  # of r³, to the thicker child
-    aside = across(direction, np.zeros(3) + rng.normal(0, 1, direction.shape) * [1, 1, 0.6])
+    aside = across(direction, rng.normal(0, 1, direction.shape) * [1, 1, 0.6])
     little = np.radians(rng.uniform(8, 24, len(tip)))[:, None]
     much = np.radians(rng.uniform(25, 50, len(tip)))[:, None]
     children = np.concatenate(
