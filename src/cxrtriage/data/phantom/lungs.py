@@ -11,7 +11,7 @@ import numpy as np
 from cxrtriage.data.phantom.abnormalities import Lesion
 from cxrtriage.data.phantom.anatomy import Lung
 from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes
-from cxrtriage.data.phantom.projection import Depths, View, Window, above, add_tubes, depths, union
+from cxrtriage.data.phantom.projection import Depths, View, Window, above, bounds, depths, union
 
 PLEURA = 0.985  # inner scale of the visible pleura of a collapsed lung: about 1 mm thick
 GRAIN = 0.06  # unevenness of healthy lung, relative to what it holds
@@ -30,17 +30,29 @@ class Tissue:
 
 @dataclass(frozen=True, slots=True)
 class LungImage:
-    """A lung in its window: (h, w) float32 mm to add to soft tissue; (h, w) bool masks."""
+    """A lung in its window.
 
+    Parameters
+    ----------
+    soft : (h, w) float32 mm to add to soft tissue, vessels not included
+    outline, lesion : (h, w) bool masks
+    aerated : (h, w) float32 or 1, share of the lung that is air, in which vessels are seen
+    vessels : of the lung, where they are now
+    """
+
+    window: Window
     soft: np.ndarray
     outline: np.ndarray
     lesion: np.ndarray
+    aerated: np.ndarray | np.float32
+    vessels: Tubes
 
 
 def project_lung(
-    lung: Lung, lesion: Lesion | None, mediastinum: tuple[Ellipsoid, ...], tissue: Tissue, view: View, window: Window
+    lung: Lung, lesion: Lesion | None, mediastinum: tuple[Ellipsoid, ...], tissue: Tissue, view: View
 ) -> LungImage:
-    """Return what a lung, healthy or with the lesion, adds to the rays of a window."""
+    """Return what a lung, healthy or with the lesion, adds to the rays."""
+    window = bounds(lung.cavity, view)
     room = _Room.of(lung, mediastinum, view, window)
     if lesion is None:
         effect = _Effect(np.zeros_like(room.space), np.zeros_like(room.outline), np.float32(1), lung.vessels)
@@ -50,13 +62,10 @@ def project_lung(
         remnant = lung.cavity.part(*lesion.remnant)
         replace = _flood if lesion.density > tissue.density else _collapse
         effect = replace(lung, remnant, lesion, room, tissue)
-    vessels = np.zeros((view.size, view.size), dtype=np.float32)
-    add_tubes(vessels, effect.vessels, view)
     uneven = np.float32(tissue.density * GRAIN) * tissue.texture[window]
     soft = (np.float32(tissue.density - 1) + uneven) * room.space
     soft += effect.soft
-    soft += np.float32(1 - tissue.density) * effect.aerated * vessels[window]
-    return LungImage(soft, room.outline, effect.changed)
+    return LungImage(window, soft, room.outline, effect.changed, effect.aerated, effect.vessels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ sqrt(u² + v² + 1) (`View.stretch`). A quadric |.|² = 1 about `centre` with ma
 and both a and the discriminant b² - a c are quadratic forms in (u, v, 1): a few multiplications a pixel.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes
 FAR = np.float32(1e6)  # mm; beyond everything, stands for "not hit"
 CHUNK = 1 << 16  # pixels worked on at a time, so that the intermediate arrays stay in the cache
 SIDES = np.unique(np.round(8 * 1.35 ** np.arange(28)).astype(int))  # of the windows that pieces of tubes are drawn in
+CORNERS = np.array(list(itertools.product((-1, 1), repeat=3)))  # of a box
 Window = tuple[slice, slice]  # rows, columns
 
 
@@ -46,6 +48,11 @@ class View:
     def whole(self) -> Window:
         """The window that is the whole film."""
         return slice(0, self.size), slice(0, self.size)
+
+    def halved(self) -> "View":
+        """Return the view on a detector of the same side with half as many pixels (rounded up)."""
+        size = (self.size + 1) // 2
+        return View(self.source, self.detector_z, self.spacing * self.size / size, size)
 
     def slopes(self, indices: np.ndarray, axis: int) -> np.ndarray:
         """Return dx/dz (axis 0, of columns) or dy/dz (axis 1, of rows) of the rays through pixel indices."""
@@ -101,8 +108,7 @@ class Depths:
 def bounds(body: Ellipsoid, view: View) -> Window:
     """Return the part of the film that a body's projection fits in."""
     reach = np.linalg.norm(body.axes, axis=1)  # half sides of the box around it
-    signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
-    return view.window(body.centre + signs * reach)
+    return view.window(body.centre + CORNERS * reach)
 
 
 def depths(body: Ellipsoid, view: View, window: Window) -> Depths:
@@ -302,14 +308,16 @@ class _Pieces:
     def lengths(self, which: np.ndarray, rays: Rays) -> np.ndarray:
         """Return the (K, h, w) lengths in depth in the pieces `which`, each in its window; wall and core weighted."""
         middle, half, core = self.forms.select(which).meet(rays, self.hollow[which])
-        low, high = np.full_like(middle, -FAR), np.full_like(middle, FAR)
+        low, high = np.float32(-FAR), np.float32(FAR)
         for end in (0, 1):
             slope = rays.linear(self.normals[which, end])
-            leaving = ~np.signbit(slope)  # a plane along the ray is passed at +-inf, by the sign of its zero
+            # rays leave through a plane with a positive slope, and enter through one with a negative; a plane along
+            # the ray is passed at +-inf, by the sign of its zero. Without branches, which would cost the most of all
+            other_way = np.copysign(FAR, -slope)
             with np.errstate(divide="ignore"):
                 crossing = np.divide(_single(self.distances[which, end]), slope, out=slope)
-            np.minimum(high, crossing, out=high, where=leaving)
-            np.maximum(low, crossing, out=low, where=~leaving)
+            high = np.minimum(high, np.maximum(crossing, other_way))
+            low = np.maximum(low, np.minimum(crossing, other_way))
 
         def between(half: np.ndarray) -> np.ndarray:
             length: np.ndarray = np.minimum(high, middle + half)

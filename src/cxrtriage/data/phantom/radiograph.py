@@ -6,11 +6,12 @@ Comes in: an `Anatomy` as it stands before the detector, a lesion or none, and a
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from cxrtriage.data.phantom.abnormalities import Lesion
 from cxrtriage.data.phantom.anatomy import Anatomy
-from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes
+from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes, join
 from cxrtriage.data.phantom.lungs import Tissue, project_lung
 from cxrtriage.data.phantom.projection import View, add_tubes, bounds, depths, union
 
@@ -36,15 +37,21 @@ def project(
     anatomy: Anatomy, lesion: Lesion | None, devices: Tubes, tissue: Tissue, view: View
 ) -> tuple[LineIntegrals, Masks]:
     """Add up what each ray passes; `anatomy` and `devices` are in the film's coordinates."""
-    soft = union(anatomy.trunk, view, view.whole).length()
+    soft = _trunk(anatomy, view)
     masks = Masks(np.zeros(soft.shape, dtype=bool), np.zeros(soft.shape, dtype=bool))
+    images = []
     for lung in anatomy.lungs:
-        window = bounds(lung.cavity, view)
         here = lesion if lesion is not None and lesion.side == lung.side else None
-        image = project_lung(lung, here, anatomy.mediastinum, tissue, view, window)
-        soft[window] += image.soft
-        masks.lung[window] |= image.outline
-        masks.lesion[window] |= image.lesion
+        images.append(project_lung(lung, here, anatomy.mediastinum, tissue, view))
+    seen = np.full_like(soft, 1 - tissue.density)  # vessels show by what they have more than the lung around them
+    for image in images:
+        soft[image.window] += image.soft
+        seen[image.window] *= image.aerated
+        masks.lung[image.window] |= image.outline
+        masks.lesion[image.window] |= image.lesion
+    vessels = np.zeros_like(soft)
+    add_tubes(vessels, join([image.vessels for image in images]), view)
+    soft += vessels * seen
     if lesion is not None and lesion.side == 0:
         for body in anatomy.heart:
             window = bounds(body, view)
@@ -63,6 +70,14 @@ def project(
     for canvas in (soft, bone, metal):
         canvas *= stretch
     return LineIntegrals(soft, bone, metal), masks
+
+
+def _trunk(anatomy: Anatomy, view: View) -> np.ndarray:
+    """Return the length in depth inside the skin; many large smooth bodies, so half the pixels do."""
+    coarse = view.halved()
+    length = union(anatomy.trunk, coarse, coarse.whole).length()
+    whole: np.ndarray = cv2.resize(length, (view.size, view.size), interpolation=cv2.INTER_LINEAR)
+    return whole
 
 
 def _add_body(canvas: np.ndarray, body: Ellipsoid, fill: float, view: View) -> None:

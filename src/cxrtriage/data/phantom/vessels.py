@@ -9,7 +9,7 @@ from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes, across, join, rods
 
 GENERATIONS = 6
 STEPS = 2  # pieces between two forks
-THINNEST = 0.55  # mm of radius; thinner vessels are left to the texture of the lung
+THINNEST = 0.9  # mm of radius; thinner vessels are left to the texture of the lung
 HILUM = np.array([0.62, -0.44, -0.05])  # in the coordinates of the lung's ellipsoid; first towards the middle
 
 
