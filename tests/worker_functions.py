@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from cxrtriage.config import Recipe
-from cxrtriage.data.job import FilmJob, PreparedFilm, prepare_job
+from cxrtriage.data.job import FilmJob, PreparedFilm, RejectedFilm, prepare_job
 from cxrtriage.data.source import read_film
 from cxrtriage.errors import SourceError
 
@@ -70,3 +70,14 @@ def peak_memory_mb(item: tuple[Recipe, FilmJob]) -> float:
     # not getrusage: its figure is inherited from the process that forked, which may hold torch
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1000  # type: ignore[index]
+
+
+def job_that_kills_on_bad(recipe: Recipe, job: FilmJob) -> PreparedFilm | RejectedFilm:
+    if "bad" in job.path:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return prepare_job(recipe, job)
+
+
+def slow_job(recipe: Recipe, job: FilmJob) -> PreparedFilm | RejectedFilm:
+    time.sleep(0.05)
+    return prepare_job(recipe, job)

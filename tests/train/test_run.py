@@ -283,9 +283,12 @@ def test_two_processes_train_like_one(prepared: PreparedSet, tmp_path: Path) -> 
     np.testing.assert_allclose(two[exact], one[exact], rtol=1e-4)  # float32, added in another order
     assert two["validation_auroc"].between(0, 1).all()
     ours, theirs = load_file(alone), load_file(together)
+    one_step_of_adam = (
+        1e-3  # it divides a gradient by its own size, so where that is near 0 rounding sets the direction
+    )
     for name in ours:
         if name.endswith((".weight", ".bias")):
-            torch.testing.assert_close(theirs[name], ours[name], rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(theirs[name], ours[name], rtol=1e-3, atol=one_step_of_adam)
 
 
 def test_errors_of_another_process_come_through_as_our_own() -> None:
