@@ -19,9 +19,9 @@ from skimage.exposure import equalize_hist
 
 from benchmarks import Figures
 from cxrtriage.config import Recipe
-from cxrtriage.data.build import prepare_set
-from cxrtriage.data.job import FilmJob, PreparedFilm, prepare_job
-from cxrtriage.data.workers import Workers
+from cxrtriage.data.prepared.build import prepare_set
+from cxrtriage.data.prepared.job import FilmJob, PreparedFilm, prepare_job
+from cxrtriage.data.prepared.workers import Workers
 from cxrtriage.machine import cpu_count
 
 FILMS = 40

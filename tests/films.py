@@ -29,6 +29,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+# Public films beside the repository, never in it; tests that need them skip without them.
+REAL_FILMS = Path(__file__).resolve().parents[2] / "shared" / "data"
+
 
 def film_pixels(height: int = 96, width: int = 80, bits: int = 12, seed: int = 0) -> np.ndarray:
     """Return (height, width) uint8 or uint16: two dark lungs in a bright body, with noise, within `bits`."""

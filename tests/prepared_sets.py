@@ -7,7 +7,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from cxrtriage.config import Recipe
-from cxrtriage.data.store import PreparedSet
+from cxrtriage.data.prepared.store import PreparedSet
 
 
 def make_prepared(
@@ -54,7 +54,12 @@ class TinyNetwork(nn.Module):
     def __init__(self, net: str, classes: int, size: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 8, 8, stride=8), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU()
+            # no bias, as in the large networks: its gradient is 0 before batch norm, and Adam steps by its rounding
+            nn.Conv2d(1, 8, 8, stride=8, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3),
+            nn.ReLU(),
         )
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(16, classes)

@@ -10,7 +10,7 @@ import pytest
 
 from cxrtriage import pipeline
 from cxrtriage.data.phantom import make_phantoms
-from cxrtriage.data.store import open_prepared
+from cxrtriage.data.prepared.store import open_prepared
 from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
 from cxrtriage.model.bundle import load_card
 from cxrtriage.pipeline import FitResult, evaluate_csv, evaluate_model, fit, recalibrate_for

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from cxrtriage.config import Recipe
-from cxrtriage.data.prepare import prepare_film
-from cxrtriage.data.source import read_film
+from cxrtriage.data.film.source import read_film
+from cxrtriage.data.prepared.prepare import prepare_film
 from cxrtriage.errors import ModelError
 from cxrtriage.model.architectures import build_network
 from cxrtriage.model.bundle import Model, ModelCard, load_model, save_model

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from cxrtriage.config import Recipe
-from cxrtriage.data.job import FilmJob, PreparedFilm, RejectedFilm, prepare_job
-from cxrtriage.data.source import read_film
+from cxrtriage.data.film.source import read_film
+from cxrtriage.data.prepared.job import FilmJob, PreparedFilm, RejectedFilm, prepare_job
 from cxrtriage.errors import SourceError
 
 

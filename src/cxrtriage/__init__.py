@@ -10,11 +10,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from cxrtriage.config import Recipe, TrainSettings
-    from cxrtriage.data.manifest import read_manifest
+    from cxrtriage.data.film.source import find_films, read_film
+    from cxrtriage.data.labels.manifest import read_manifest
+    from cxrtriage.data.labels.split import split_manifest
     from cxrtriage.data.phantom import draw_phantom, make_phantoms
-    from cxrtriage.data.prepare import prepare_film
-    from cxrtriage.data.source import find_films, read_film
-    from cxrtriage.data.split import split_manifest
+    from cxrtriage.data.prepared.prepare import prepare_film
     from cxrtriage.errors import CxrTriageError
     from cxrtriage.evaluate.evaluation import evaluate_predictions
     from cxrtriage.model.bundle import load_model
@@ -27,15 +27,15 @@ _HOMES = {
     "TrainSettings": "config",
     "draw_phantom": "data.phantom",
     "evaluate_predictions": "evaluate.evaluation",
-    "find_films": "data.source",
+    "find_films": "data.film.source",
     "fit": "pipeline",
     "load_model": "model.bundle",
     "make_phantoms": "data.phantom",
-    "prepare_film": "data.prepare",
-    "read_film": "data.source",
-    "read_manifest": "data.manifest",
+    "prepare_film": "data.prepared.prepare",
+    "read_film": "data.film.source",
+    "read_manifest": "data.labels.manifest",
     "score_films": "score",
-    "split_manifest": "data.split",
+    "split_manifest": "data.labels.split",
 }
 
 __all__ = [

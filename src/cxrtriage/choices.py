@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrtriage.data.source import read_film
+from cxrtriage.data.film.source import read_film
 from cxrtriage.errors import SourceError
 
 STUDY_SIZE = 224

@@ -7,10 +7,10 @@ what it shows is what a user's own films go through.
 import logging
 from pathlib import Path
 
-from cxrtriage.data.manifest import read_manifest, save_manifest
+from cxrtriage.data.film.source import find_films
+from cxrtriage.data.labels.manifest import read_manifest, save_manifest
+from cxrtriage.data.labels.split import split_manifest
 from cxrtriage.data.phantom import make_phantoms
-from cxrtriage.data.source import find_films
-from cxrtriage.data.split import split_manifest
 from cxrtriage.model.bundle import load_model
 from cxrtriage.pipeline import FitResult, fit
 from cxrtriage.score import score_films, write_scores

@@ -20,12 +20,12 @@ from cxrtriage import __version__
 from cxrtriage.atomic import replacing
 from cxrtriage.choices import choose_size, typical_side
 from cxrtriage.config import Recipe, TrainSettings
-from cxrtriage.data.build import prepare_set
-from cxrtriage.data.duplicates import duplicates_sentence, find_duplicates
-from cxrtriage.data.manifest import read_labelled, read_manifest, save_manifest
-from cxrtriage.data.source import read_film
-from cxrtriage.data.split import split_manifest
-from cxrtriage.data.store import PreparedSet, open_prepared
+from cxrtriage.data.film.source import read_film
+from cxrtriage.data.labels.manifest import read_labelled, read_manifest, save_manifest
+from cxrtriage.data.labels.split import split_manifest
+from cxrtriage.data.prepared.build import prepare_set
+from cxrtriage.data.prepared.duplicates import duplicates_sentence, find_duplicates
+from cxrtriage.data.prepared.store import PreparedSet, open_prepared
 from cxrtriage.errors import SourceError
 from cxrtriage.evaluate.audit import shortcut_audit
 from cxrtriage.evaluate.evaluation import evaluate_predictions, write_evaluation

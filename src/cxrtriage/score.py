@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from cxrtriage.atomic import replacing
-from cxrtriage.data.prepare import prepare_film
-from cxrtriage.data.source import read_film
+from cxrtriage.data.film.source import read_film
+from cxrtriage.data.prepared.prepare import prepare_film
 from cxrtriage.errors import ModelError, SourceError
 from cxrtriage.machine import cpu_count
 from cxrtriage.metrics import shift_prevalence

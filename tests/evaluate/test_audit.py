@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrtriage.config import Recipe
-from cxrtriage.data.store import PreparedSet
+from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import SourceError
 from cxrtriage.evaluate.audit import shortcut_audit
 from cxrtriage.model.bundle import Model, ModelCard

@@ -1,15 +1,14 @@
 """Films without lungs, and with nothing but the border."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 from cxrtriage.evaluate.blanking import blank_lungs, keep_border, lung_template
+from films import REAL_FILMS
 
-SHENZHEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "shenzhen"
+SHENZHEN = REAL_FILMS / "shenzhen"
 
 
 def noise(films: int = 3, size: int = 80) -> np.ndarray:

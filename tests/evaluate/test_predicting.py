@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrtriage.config import Recipe
-from cxrtriage.data.store import PreparedSet
+from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import ModelError, SourceError
 from cxrtriage.evaluate.predicting import predictions_table
 from cxrtriage.model.bundle import Model, ModelCard

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cxrtriage.config import Recipe
-from cxrtriage.data.store import PreparedSet
+from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.evaluate import recalibrate
 from cxrtriage.evaluate.calibration import calibration_slope_intercept
 from cxrtriage.model.architectures import build_network

@@ -94,7 +94,7 @@ def score(
 
     Example: cxrtriage score films/ --model fitted/run/model.safetensors --out scores.csv
     """
-    from cxrtriage.data.source import find_films
+    from cxrtriage.data.film.source import find_films
     from cxrtriage.model.bundle import load_model
     from cxrtriage.progress import progress_bar
     from cxrtriage.score import packaged_model, score_films, write_scores

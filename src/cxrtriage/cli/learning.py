@@ -134,7 +134,7 @@ def train(
     Example: cxrtriage train prepared --out run --net googlenet --epochs 30
     """
     from cxrtriage.config import TrainSettings
-    from cxrtriage.data.store import open_prepared
+    from cxrtriage.data.prepared.store import open_prepared
     from cxrtriage.pipeline import train_and_calibrate
 
     settings = TrainSettings(

@@ -57,8 +57,8 @@ def manifest(
 
     Example: cxrtriage manifest labels.csv --images films --out manifest.csv
     """
-    from cxrtriage.data.manifest import read_labelled, save_manifest
-    from cxrtriage.data.split import split_manifest
+    from cxrtriage.data.labels.manifest import read_labelled, save_manifest
+    from cxrtriage.data.labels.split import split_manifest
 
     frame = read_labelled(source, images, public_set)
     for reason, count in frame.attrs.get("left_out", {}).items():
@@ -95,8 +95,8 @@ def prepare(
 
     Example: cxrtriage prepare manifest.csv --out prepared --size 224
     """
-    from cxrtriage.data.build import prepare_set
-    from cxrtriage.data.manifest import read_manifest
+    from cxrtriage.data.labels.manifest import read_manifest
+    from cxrtriage.data.prepared.build import prepare_set
 
     if like is None:
         recipe = Recipe(size=size, downsample=downsample, fit=fit, crop_edges=crop_edges, mask_border=mask_border)

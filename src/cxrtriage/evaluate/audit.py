@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxrtriage.data.store import PreparedSet
+from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.evaluate.baseline import no_anatomy_baseline
 from cxrtriage.evaluate.blanking import blank_lungs, keep_border
 from cxrtriage.evaluate.intervals import Estimate, bootstrap, estimate_with_interval, mean_over_groups

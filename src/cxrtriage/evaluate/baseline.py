@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from cxrtriage.data.workers import Died, Workers
+from cxrtriage.data.prepared.workers import Died, Workers
 from cxrtriage.evaluate.film_facts import film_facts
 from cxrtriage.machine import cpu_count
 from cxrtriage.metrics import auroc

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cxrtriage.config import Recipe
-from cxrtriage.data.equalise import count_levels
-from cxrtriage.data.prepare import prepare_film
+from cxrtriage.data.prepared.equalise import count_levels
+from cxrtriage.data.prepared.prepare import prepare_film
 from cxrtriage.evaluate.bands import calibration_band, roc_and_precision_bands
 from cxrtriage.evaluate.plotting import (
     BLUE,

@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cxrtriage.data.equalise import count_levels
-from cxrtriage.data.source import read_film
+from cxrtriage.data.film.source import read_film
+from cxrtriage.data.prepared.equalise import count_levels
 from cxrtriage.errors import SourceError
 from cxrtriage.records import SourceImage
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cxrtriage.data.store import PreparedSet
+from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import SourceError
 from cxrtriage.model.bundle import Model
 from cxrtriage.predict import abnormal_logit, calibrate, emergent_share, predict_logits, require_recipe

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from cxrtriage.data.store import PreparedSet
+from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.evaluate.calibration import fit_calibration, why_not_calibrated
 from cxrtriage.evaluate.measures import Measuring, measure
 from cxrtriage.evaluate.operating import choose_operating_points

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from cxrtriage.config import TrainSettings
-from cxrtriage.data.dataset import draw_table
+from cxrtriage.data.batches.dataset import draw_table
 from cxrtriage.errors import ConfigError
 
 STUDY_BATCH = 256

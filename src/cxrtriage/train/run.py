@@ -32,8 +32,8 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from cxrtriage import errors
 from cxrtriage.atomic import replacing
 from cxrtriage.config import TrainSettings
-from cxrtriage.data.dataset import class_weights, split_dataset
-from cxrtriage.data.store import PreparedSet
+from cxrtriage.data.batches.dataset import class_weights, split_dataset
+from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
 from cxrtriage.model.architectures import build_network, load_initial_weights
 from cxrtriage.model.bundle import ModelCard
@@ -93,7 +93,7 @@ def train(prepared: PreparedSet, settings: TrainSettings, out: Path, *, resume: 
 
     Examples
     --------
-    >>> from cxrtriage.data.store import open_prepared
+    >>> from cxrtriage.data.prepared.store import open_prepared
     >>> train(open_prepared(Path("prepared")), TrainSettings(epochs=30), Path("run"))  # doctest: +SKIP
     PosixPath('run/model.safetensors')
     """

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cxrtriage.config import TrainSettings
-from cxrtriage.data.augment import augment
-from cxrtriage.data.dataset import Batch, FilmDataset, FixedOrder, TrainingOrder
+from cxrtriage.data.batches.augment import augment
+from cxrtriage.data.batches.dataset import Batch, FilmDataset, FixedOrder, TrainingOrder
 from cxrtriage.errors import ConfigError
 from cxrtriage.metrics import auroc
 from cxrtriage.predict import abnormal_logit

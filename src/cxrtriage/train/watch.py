@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cxrtriage.atomic import replacing
 from cxrtriage.config import TrainSettings
-from cxrtriage.data.dataset import Batch
+from cxrtriage.data.batches.dataset import Batch
 from cxrtriage.model.bundle import ModelCard, save_model
 from cxrtriage.progress import Advance, progress_bar
 from cxrtriage.train.plan import Plan

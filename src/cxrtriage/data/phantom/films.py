@@ -25,7 +25,7 @@ from cxrtriage.atomic import replacing
 from cxrtriage.data.phantom.film import Phantom, generator, set_scene, take_film
 from cxrtriage.data.phantom.header import dicom_object
 from cxrtriage.data.phantom.plan import FilmPlan, plan_films
-from cxrtriage.data.workers import Died, Workers
+from cxrtriage.data.prepared.workers import Died, Workers
 from cxrtriage.errors import ConfigError, CxrTriageError
 from cxrtriage.machine import cpu_count
 from cxrtriage.progress import progress_bar

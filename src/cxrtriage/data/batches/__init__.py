@@ -1,0 +1,1 @@
+"""A prepared set in, training batches out."""

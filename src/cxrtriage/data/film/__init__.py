@@ -1,0 +1,1 @@
+"""Any film file in, a `SourceImage` out; `source.read_film` is the door."""

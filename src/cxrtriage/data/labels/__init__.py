@@ -1,0 +1,1 @@
+"""Labels in any form in, a checked manifest split by patient out."""

@@ -1,0 +1,145 @@
+"""Find the films and masks that the rows of a table name: rows come in, a manifest with absolute paths goes out.
+
+A name is looked up relative to each folder in turn, then by its file name anywhere below the first one. Tables in
+the manifest's columns and the adapters of the public sets both end here.
+"""
+
+# A table may name 400,000 films, and pathlib takes more than twice the time.
+# ruff: noqa: PTH100, PTH113, PTH118, PTH119, PTH122
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cxrtriage.data.film.source import FILM_SUFFIXES
+from cxrtriage.data.labels.manifest_rules import MASKS, PATHS, as_text, check_manifest, refuse
+from cxrtriage.data.labels.table import require_columns
+from cxrtriage.errors import SourceError
+
+logger = logging.getLogger("cxrtriage")
+
+
+def manifest_from_rows(
+    rows: pd.DataFrame, table: Path, images: Path | None = None, *, keep_missing: bool = True
+) -> pd.DataFrame:
+    """Find the films and masks that the rows of a table name, and check the rest.
+
+    Parameters
+    ----------
+    rows : with the manifest's columns and an index as `read_table` gives it
+    table : the file or folder that the rows come from
+    images : folder of the films; default: the table's own folder
+    keep_missing : whether a film that is not there keeps its row
+
+    Returns
+    -------
+    DataFrame
+        As `check_manifest` returns it.
+
+    Raises
+    ------
+    SourceError
+        If none of the films is there, one is found twice, or a rule of the manifest is broken.
+    """
+    name = str(table)
+    require_columns(rows, ("path", "label"), name)
+    if images is not None and not Path(images).is_dir():
+        raise SourceError(f"there is no folder of films {images}. Check the path.")
+    own_folder = table if table.is_dir() else table.parent
+    folders = [own_folder] if images is None else [Path(images), own_folder]
+    rows = as_text(rows, PATHS)
+    refuse(rows["path"].isna(), rows, "path", "the path of a film", name)
+
+    paths, found = locate(rows["path"], folders, name)
+    if not found.any():
+        raise SourceError(
+            f"none of the {len(paths)} films that {name} names exists, e.g. '{rows['path'].iloc[0]}', "
+            f"looked for below {' and '.join(map(str, folders))}. Give the folder that holds the films."
+        )
+    rows["path"] = paths
+    if keep_missing:
+        _tell_missing(paths[~found], "films", len(rows), name)
+    else:
+        rows = rows[found]
+    for mask in set(MASKS) & set(rows.columns):
+        paths, found = locate(rows[mask].dropna(), folders, name)
+        found &= ~paths.isin(rows["path"])  # a mask named like its film is not the film found by that name
+        _tell_missing(paths[~found], f"files in column {mask}", len(paths), name)
+        rows[mask] = paths[found].reindex(rows.index)
+    return check_manifest(rows, name)
+
+
+def locate(names: pd.Series, folders: Sequence[Path], table: str) -> tuple[pd.Series, pd.Series]:
+    """Find files by the names that a table gives them.
+
+    Parameters
+    ----------
+    names : text, paths as written in the table, absolute or relative, with slashes of either kind
+    folders : where relative names are looked up, in this order; below the first one also by file name alone
+        and, since sets are often handed on converted, by file name with another film's suffix
+    table : what the table is called in messages
+
+    Returns
+    -------
+    paths : text, absolute, with the index of `names`; of a file that is not there, where it was looked for first
+    found : bool, whether it is there
+
+    Raises
+    ------
+    SourceError
+        If a file is found by its name only, and more than once.
+    """
+    roots = [os.path.abspath(folder) for folder in folders]
+    tidy = [name if os.sep == "\\" else name.replace("\\", "/") for name in names]
+    paths = [_relative(name, roots) for name in tidy]
+    wanted = {name for name, path in zip(tidy, paths, strict=True) if path is None}
+    by_name = _below(roots[0], wanted) if wanted else {}
+    found = [path is not None or name in by_name for name, path in zip(tidy, paths, strict=True)]
+    for row, name in enumerate(tidy):
+        if paths[row] is None:
+            candidates = by_name.get(name) or [os.path.normpath(os.path.join(roots[0], name))]
+            if len(candidates) > 1:
+                raise SourceError(
+                    f"{table} names '{names.iloc[row]}', and {roots[0]} holds more than one file of that name: "
+                    f"{candidates[0]} and {candidates[1]}. Write paths relative to that folder into the table."
+                )
+            paths[row] = candidates[0]
+    return pd.Series(paths, index=names.index, dtype="str"), pd.Series(found, index=names.index, dtype=bool)
+
+
+def _relative(name: str, roots: Iterable[str]) -> str | None:
+    """Return the first root + name that is a file; an absolute name is its own."""
+    for root in roots:
+        path = os.path.normpath(os.path.join(root, name))
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def _below(root: str, wanted: set[str]) -> dict[str, list[str]]:
+    """Return, for each wanted name, the files below `root` with its file name, or else with its stem."""
+    by_base: dict[str, list[str]] = {os.path.basename(name): [] for name in wanted}
+    by_stem: dict[str, list[str]] = {os.path.splitext(base)[0]: [] for base in by_base}
+    for folder, _, files in os.walk(root):
+        for file in files:
+            stem, suffix = os.path.splitext(file)
+            if file in by_base:
+                by_base[file].append(os.path.join(folder, file))
+            elif stem in by_stem and suffix.lower() in FILM_SUFFIXES:
+                by_stem[stem].append(os.path.join(folder, file))
+    candidates = {}
+    for name in wanted:
+        base = os.path.basename(name)
+        hits = by_base[base] or by_stem[os.path.splitext(base)[0]]
+        if hits:
+            candidates[name] = sorted(hits)
+    return candidates
+
+
+def _tell_missing(missing: pd.Series, what: str, named: int, name: str) -> None:
+    if len(missing):
+        example = missing.iloc[0]
+        logger.warning("%d of the %d %s that %s names do not exist, e.g. %s", len(missing), named, what, name, example)
