@@ -12,7 +12,7 @@ from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_film
 from cxrtriage.errors import ModelError
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import Model, ModelCard, load_model, save_model
+from cxrtriage.model.bundle import Model, ModelCard, Scope, load_model, save_model
 from cxrtriage.predict import probabilities
 from cxrtriage.score import packaged_model, scope_warning, score_films, write_scores
 from films import film_pixels, make_dicom, write_png, write_tiff
@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     card = ModelCard(
         architecture="googlenet",
         recipe=Recipe(size=128),
-        scope={"views": ["PA"], "age_years": [18.0, 90.0]},
+        scope=Scope(views=("PA",), age_years=(18, 90)),
         validation={"prevalence": 0.5},
     )
     path = tmp_path_factory.mktemp("model") / "model.safetensors"

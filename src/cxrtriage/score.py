@@ -122,7 +122,7 @@ def scope_warning(source: SourceImage, film: np.ndarray, card: ModelCard) -> str
     ----------
     source : the film as read
     film : (S, S) uint8, the same film prepared
-    card : of the model; `scope` holds `views` and `age_years` of the films it was trained on
+    card : of the model
     """
     facts = source.provenance
     findings = []
@@ -138,11 +138,11 @@ def scope_warning(source: SourceImage, film: np.ndarray, card: ModelCard) -> str
     if body_part and "CHEST" not in body_part.upper() and "THORAX" not in body_part.upper():
         findings.append(f"body part {body_part}, expected CHEST")
     view = source.view_position
-    views = card.scope.get("views") or list(FRONTAL_VIEWS)
-    if view and isinstance(views, list) and view not in views:
-        findings.append(f"view {view}, the model was trained on {' and '.join(map(str, views))}")
-    age, ages = facts.get("patient_age_years"), card.scope.get("age_years")
-    if age is not None and isinstance(ages, list) and not float(ages[0]) <= age <= float(ages[1]):  # type: ignore[arg-type]
+    views = card.scope.views or FRONTAL_VIEWS
+    if view and view not in views:
+        findings.append(f"view {view}, the model was trained on {' and '.join(views)}")
+    age, ages = facts.get("patient_age_years"), card.scope.age_years
+    if age is not None and ages is not None and not ages[0] <= age <= ages[1]:
         findings.append(f"age {age:.0f}, the model was trained on {ages[0]:.0f} to {ages[1]:.0f}")
     return "out of scope: " + "; ".join(findings) if findings else ""
 

@@ -13,7 +13,7 @@ from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.evaluate import recalibrate
 from cxrtriage.evaluate.calibration import calibration_slope_intercept
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import ModelCard, load_card, load_model, save_model
+from cxrtriage.model.bundle import ModelCard, Scope, load_card, load_model, save_model
 from cxrtriage.predict import calibrate
 from cxrtriage.records import Calibration
 from prepared_sets import make_prepared
@@ -26,7 +26,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     network = build_network("googlenet", 2, SIZE, auxiliary=False)
-    save_model(path, network, ModelCard(architecture="googlenet", recipe=Recipe(size=SIZE), scope={"views": ["PA"]}))
+    save_model(path, network, ModelCard(architecture="googlenet", recipe=Recipe(size=SIZE), scope=Scope(views=("PA",))))
     return path
 
 
@@ -64,7 +64,7 @@ def test_calibration_and_operating_points_are_fitted_and_stored(written: Path, s
     assert card.validation["figures"]["sensitivity"]["estimate"] == pytest.approx(
         card.operating_points[0].sensitivity[0]
     )
-    assert card.scope == {"views": ["PA"]}  # what does not depend on these films stays
+    assert card.scope == Scope(views=("PA",))  # what does not depend on these films stays
 
 
 def test_few_films_are_calibrated_but_promise_no_sensitivity(written: Path, scored: Any, tmp_path: Path) -> None:

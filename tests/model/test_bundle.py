@@ -16,7 +16,7 @@ from torch import nn
 from cxrtriage.config import Recipe
 from cxrtriage.errors import ModelError
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import METADATA_KEY, ModelCard, load_card, load_model, replace_card, save_model
+from cxrtriage.model.bundle import METADATA_KEY, ModelCard, Scope, load_card, load_model, replace_card, save_model
 from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
 
 CARD = ModelCard(architecture="googlenet", recipe=Recipe(size=128))
@@ -87,6 +87,14 @@ values = st.recursive(
 )
 facts = st.dictionaries(st.text(max_size=8), values, max_size=3)
 
+scopes = st.builds(
+    Scope,
+    films=st.integers(0, 10**6),
+    patients=st.none() | st.integers(0, 10**6),
+    views=st.lists(st.text(max_size=8), max_size=3).map(tuple),
+    age_years=st.none() | st.tuples(finite, finite),
+)
+
 
 @st.composite
 def cards(draw: st.DrawFn) -> ModelCard:
@@ -98,7 +106,7 @@ def cards(draw: st.DrawFn) -> ModelCard:
         calibration=Calibration(temperature=draw(finite), intercept=draw(finite)),
         operating_points=chosen,
         decision=draw(st.sampled_from(["0.5", *(point.name for point in chosen)])),
-        scope=draw(facts),
+        scope=draw(scopes),
         sources=draw(st.lists(st.text(max_size=10), max_size=3)),
         training=draw(facts),
         validation=draw(facts),

@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from cxrtriage.config import Recipe, TrainSettings
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import ConfigError, ModelError
-from cxrtriage.model.bundle import load_card
+from cxrtriage.model.bundle import Scope, load_card
 from cxrtriage.train import run as run_module
 from cxrtriage.train import train
 from cxrtriage.train import watch as watch_module
@@ -110,7 +110,7 @@ def test_a_run_leaves_its_record(
     card = load_card(uninterrupted / "model.safetensors")
     assert card.recipe == prepared.recipe
     assert card.data_hash == prepared.source_hash
-    assert card.scope == {"films": 8, "patients": 8}
+    assert card.scope == Scope(films=8, patients=8)
     assert card.training["learning_rate"] == 0.001
     best = history.loc[history["epoch"] == card.validation["epoch"]].iloc[0]
     assert card.validation["validation_auroc"] == pytest.approx(best["validation_auroc"])
@@ -120,7 +120,7 @@ def test_the_cards_scope_tells_what_was_trained_on(prepared: PreparedSet, tmp_pa
     facts = {"view_position": ["PA"] * 6 + ["AP", None] + ["LL"] * 4, "age": [30.0] * 7 + [61.5] + [5.0] * 4}
     described = make_prepared(tmp_path / "set", source="nih", **facts)
     card = load_card(train(described, settings_of(epochs=1), tmp_path / "run"))
-    assert card.scope == {"films": 8, "patients": 8, "views": ["AP", "PA"], "age_years": [30.0, 61.5]}
+    assert card.scope == Scope(films=8, patients=8, views=("AP", "PA"), age_years=(30, 61.5))
     assert card.sources == ["nih"]
 
 

@@ -28,6 +28,25 @@ METADATA_KEY = "cxrtriage"
 FORMAT = 1  # raised when an older cxrtriage could not read the file rightly
 
 
+class Scope(BaseModel):
+    """The films that a model was trained on, and so is meant for.
+
+    Parameters
+    ----------
+    films : training films
+    patients : training patients; None where they were not told apart
+    views : view positions among them, such as ("AP", "PA"); empty where not known
+    age_years : lowest and highest age among them; None where not known
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    films: int = 0
+    patients: int | None = None
+    views: tuple[str, ...] = ()
+    age_years: tuple[float, float] | None = None
+
+
 class ModelCard(BaseModel):
     """What a model file says about itself.
 
@@ -39,7 +58,7 @@ class ModelCard(BaseModel):
     calibration : turns the abnormal logit into a probability
     operating_points : thresholds with what each reached on the split that chose it
     decision : name of the operating point that decides, or "0.5"
-    scope : what the model was trained on and is meant for, e.g. `views`, `age_years`, `modality`
+    scope : the films that it was trained on and is meant for
     sources : names of the hospitals or sets it was trained on
     data_hash : hash of the manifest it was trained on
     training : settings as resolved
@@ -56,7 +75,7 @@ class ModelCard(BaseModel):
     calibration: Calibration = Calibration()
     operating_points: list[OperatingPoint] = Field(default_factory=list)
     decision: str = "0.5"
-    scope: dict[str, JsonValue] = Field(default_factory=dict)
+    scope: Scope = Scope()
     sources: list[str] = Field(default_factory=list)
     data_hash: str = ""
     training: dict[str, JsonValue] = Field(default_factory=dict)

@@ -36,7 +36,7 @@ from cxrtriage.data.batches.dataset import class_weights, split_dataset
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
 from cxrtriage.model.architectures import build_network, load_initial_weights
-from cxrtriage.model.bundle import ModelCard
+from cxrtriage.model.bundle import ModelCard, Scope
 from cxrtriage.records import LABEL_NAMES
 from cxrtriage.train.plan import Plan, make_plan
 from cxrtriage.train.task import TrainingTask
@@ -290,13 +290,13 @@ def _write_config(path: Path, settings: TrainSettings, plan: Plan, prepared: Pre
 def _card(prepared: PreparedSet, settings: TrainSettings, plan: Plan) -> ModelCard:
     """Return the card of the model to come, without its validation figures."""
     films = prepared.manifest[prepared.manifest["split"] == "train"]
-    scope: dict[str, Any] = {"films": plan.films}
-    if "patient_id" in films:
-        scope["patients"] = int(films["patient_id"].nunique())
-    if "view_position" in films:
-        scope["views"] = sorted(films["view_position"].dropna().astype(str).unique())
-    if "age" in films and films["age"].notna().any():
-        scope["age_years"] = [float(films["age"].min()), float(films["age"].max())]
+    ages = films["age"].dropna() if "age" in films else ()
+    scope = Scope(
+        films=plan.films,
+        patients=films["patient_id"].nunique() if "patient_id" in films else None,
+        views=tuple(sorted(films["view_position"].dropna().astype(str).unique())) if "view_position" in films else (),
+        age_years=(min(ages), max(ages)) if len(ages) else None,
+    )
     return ModelCard(
         architecture=settings.net,
         classes=LABEL_NAMES[: plan.classes],
