@@ -209,6 +209,7 @@ def test_emergent_films_count_as_abnormal_where_the_model_has_two_classes() -> N
         ([0, 1, 1], [0.5, 0.5, 0.5], "the probabilities are all equal"),
         ([0, 1, 1], [0.0, 1.0, 0.0], r"exactly 0 or 1 \(3 of 3 films\)"),
         ([0, 1, 1], [0.2, 0.6, 0.1], "resamples held one class only"),
+        ([0, 0, 1], [0.6, 0.7, 0.9], "100 of 100 normal films are flagged as well"),
         ([1], [0.2], "All films are of one patient, so there are no intervals"),
     ],
 )

@@ -17,6 +17,7 @@ from cxrtriage.evaluate.intervals import RESAMPLES, Estimate, bootstrap, estimat
 from cxrtriage.records import LABEL_NAMES
 
 ECE_BINS = 10
+FEWEST_CLEARED = 0.1  # specificity below which a flag is as good as none
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _three_classes(
 
 
 def _notes(films: pd.DataFrame, estimates: dict[str, Estimate], replicates: dict[str, np.ndarray]) -> list[str]:
-    """Explain in sentences what is not defined for these films."""
+    """Explain in sentences what is not defined for these films, and what a reader must not overlook."""
     truth, probability = films["label"].to_numpy() > 0, films["probability"].to_numpy()
     notes = []
     if truth.all() or not truth.any():
@@ -177,6 +178,11 @@ def _notes(films: pd.DataFrame, estimates: dict[str, Estimate], replicates: dict
     elif np.isnan(estimates["calibration_slope"].estimate):
         why = "are all equal" if len(np.unique(probability)) == 1 else "separate the classes without error"
         notes.append(f"The calibration slope is not defined, because the probabilities {why}.")
+    if (cleared := estimates["specificity"].estimate) < FEWEST_CLEARED:
+        notes.append(
+            f"At the threshold in use {100 * (1 - cleared):.0f} of 100 normal films are flagged as well. A flag on "
+            "nearly every film tells nothing: the model may put films in order, but it is too weak to clear them."
+        )
     if extreme := int(np.isin(probability, (0, 1)).sum()):
         notes.append(
             f"A probability of exactly 0 or 1 ({extreme} of {len(films)} films) has no logit; calibration slope and "
