@@ -15,7 +15,7 @@ from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
 from cxrtriage.model.bundle import load_card
 from cxrtriage.pipeline import FitResult, evaluate_csv, evaluate_model, fit, recalibrate_for
 
-SETTINGS = {"size": 128, "epochs": 2, "batch": 16, "workers": 1}
+SETTINGS = {"size": 128, "epochs": 2, "batch": 16, "workers": 1, "explain_films": 2}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The demo: phantoms in, a fitted and measured network out, in minutes on any machine.
+"""The demo: phantoms in, a fitted, measured and explained network out, in minutes on any machine.
 
 It is the ordinary `fit` on synthetic films, and then the ordinary `score` on DICOM files of full size, so
 what it shows is what a user's own films go through.
@@ -24,11 +24,11 @@ EPOCHS = 24  # enough on phantoms, and done in minutes on two cores
 
 
 def run_demo(out: Path, *, films: int = 300, seed: int = 0) -> FitResult:
-    """Make phantoms, fit GoogLeNet on them, test it on phantoms of other patients, score DICOM films.
+    """Make phantoms, fit GoogLeNet on them, test and explain it on phantoms of other patients, score DICOM films.
 
     Parameters
     ----------
-    out : folder for phantoms, DICOM films, the fit and `scores.csv`
+    out : folder for phantoms, DICOM films, the fit with its report, and `scores.csv`
     films : phantoms for training and validation; two thirds as many again are kept for the test
     seed : seed of phantoms, split and training
 

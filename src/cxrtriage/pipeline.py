@@ -1,6 +1,6 @@
 """The stages in order, meeting in files: what `fit` is, and the shorter ways through the same stages.
 
-    labels -> manifest.csv -> prepared/ -> run/model.safetensors -> evaluation/
+    labels -> manifest.csv -> prepared/ -> run/model.safetensors -> evaluation/ -> explanations/ -> report.html
 
 Each stage skips what it finds done for the same input, so a second start goes on where the first stopped.
 """
@@ -33,15 +33,19 @@ from cxrtriage.evaluate.figures import draw_curves, draw_equalisation
 from cxrtriage.evaluate.predicting import predictions_table
 from cxrtriage.evaluate.predictions import read_predictions
 from cxrtriage.evaluate.recalibrate import recalibrate_model
+from cxrtriage.explain.folder import explain_set
+from cxrtriage.explain.measuring import FILMS
 from cxrtriage.model.bundle import Model, load_model
 from cxrtriage.predict import require_recipe
 from cxrtriage.records import LABEL_NAMES
+from cxrtriage.report import write_report
 from cxrtriage.train import train
 from cxrtriage.train.plan import pick_accelerator
 
 logger = logging.getLogger("cxrtriage")
 
-BUDGET_FOR_THE_REST = 0.15  # share of a wall-clock budget kept for measuring the model
+BUDGET_FOR_THE_REST = 0.15  # share of a wall-clock budget kept for measuring and explaining the model
+TIME_TO_EXPLAIN_S = 240  # on two cores, GoogLeNet at 224; a budget that keeps less for the rest gets no explanations
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,16 @@ class FitResult:
     out : folder of the fit
     model : the model file
     metrics : content of `evaluation/metrics.json`; see `evaluate.evaluation.evaluate_predictions`
+    explanations : content of `explanations/explanations.json`, see `explain.measuring.measure_explanations`; None where
+        they were left out
+    report : the page about all of it
     """
 
     out: Path
     model: Path
     metrics: dict[str, Any]
+    explanations: dict[str, Any] | None
+    report: Path
 
 
 def fit(
@@ -78,12 +87,13 @@ def fit(
     mask_border: bool = False,
     split_by: Literal["patient", "image"] = "patient",
     max_rejected: float = 0.05,
+    explain_films: int = FILMS,
     devices: int = 1,
     nodes: int = 1,
     workers: int | None = None,
     seed: int = 0,
 ) -> FitResult:
-    """Go from labelled films to a trained, calibrated and measured model.
+    """Go from labelled films to a trained, calibrated, measured and explained model, and a report of it.
 
     Interrupted at any moment and called again with the same arguments, it goes on where it was.
 
@@ -98,6 +108,8 @@ def fit(
     crop_edges, mask_border : see `config.Recipe`
     split_by : "image" is the study's way: a patient's films may lie on both sides, which flatters the figures
     max_rejected : share of films that may be unreadable before the fit stops
+    explain_films : test films that explanations are scored on; 0 leaves explanations out, and so does a budget that is
+        too short for them
     workers : processes that prepare films; None takes all processors
     net, recipe, epochs, batch, class_weight, classes, init, devices, nodes, seed : see `config.TrainSettings`
 
@@ -144,7 +156,16 @@ def fit(
     if budget_s is not None:
         settings = _left_for_training(settings, out / "budget.json", budget_s, time.monotonic() - began)
     model = train_and_calibrate(prepared, out / "run", settings)
-    return FitResult(out, model, measure_fit(model, prepared, out, workers=workers, seed=seed))
+    metrics = measure_fit(model, prepared, out, workers=workers, seed=seed)
+    explanations = None
+    if budget_s is not None and budget_s * BUDGET_FOR_THE_REST < TIME_TO_EXPLAIN_S:
+        logger.info("explanations are left out to stay within the budget; 'cxrtriage explain --score' makes them")
+    elif explain_films:
+        predictions = pd.read_csv(out / "evaluation" / "predictions.csv", dtype={"patient_id": str})
+        explanations = _explain(
+            model, prepared, predictions, out / "explanations", explain_films=explain_films, seed=seed
+        )
+    return FitResult(out, model, metrics, explanations, write_report(out))
 
 
 def train_and_calibrate(prepared: PreparedSet, out: Path, settings: TrainSettings, *, resume: bool = True) -> Path:
@@ -172,7 +193,7 @@ def measure_fit(
     dict
         Content of `evaluation/metrics.json`, read back where the same model was measured before.
     """
-    made_from = {"model": _sha256(path), "set": prepared.source_hash, "version": __version__, "seed": seed}
+    made_from = _made_from(path, prepared) | {"seed": seed}
     evaluation = out / "evaluation"
     measured = evaluation / "metrics.json"
     if measured.exists():
@@ -223,6 +244,32 @@ def evaluate_model(
     metrics = _measure(table, model, threshold=threshold, prevalence=prevalence, seed=seed)
     write_evaluation(table, metrics, out)
     return metrics
+
+
+def explain_model(
+    path: Path, films: Path, out: Path, *, images: Path | None = None, explain_films: int = FILMS, seed: int = 0
+) -> dict[str, Any]:
+    """Score all explanation methods on labelled films, which are prepared as the model asks for, and draw cases.
+
+    Parameters
+    ----------
+    path : model file
+    films : manifest, or prepared set; if it has a split, its test films are explained, otherwise all
+    out : folder for `explanations.json`, `cases.csv`, pictures, and the prepared films
+    images : folder that the manifest's paths are looked up in first
+    explain_films : how many films at most; more give narrower intervals
+    seed : see `explain.measuring.measure_explanations`
+
+    Returns
+    -------
+    dict
+        Content of `explanations.json`.
+    """
+    model = load_model(path)
+    prepared = _prepared_for(model, films, images, out / "prepared")
+    split = "test" if "split" in prepared.manifest else None
+    table = predictions_table(model, prepared, split)
+    return _explain(path, prepared, table, out, split=split, explain_films=explain_films, seed=seed)
 
 
 def evaluate_csv(
@@ -282,6 +329,27 @@ def _measure(
         notes=card.not_determined,
         seed=seed,
     )
+
+
+def _explain(
+    path: Path,
+    prepared: PreparedSet,
+    predictions: pd.DataFrame,
+    out: Path,
+    *,
+    explain_films: int,
+    split: str | None = "test",
+    seed: int = 0,
+) -> dict[str, Any]:
+    made_from = _made_from(path, prepared)
+    return explain_set(
+        load_model(path), prepared, predictions, out, made_from=made_from, split=split, films=explain_films, seed=seed
+    )
+
+
+def _made_from(path: Path, prepared: PreparedSet) -> dict[str, Any]:
+    """Return what tells whether a result is still that of this model and set."""
+    return {"model": _sha256(path), "set": prepared.source_hash, "version": __version__}
 
 
 def _prepared_for(model: Model, films: Path, images: Path | None, out: Path) -> PreparedSet:

@@ -73,12 +73,15 @@ def fit(
         Literal["patient", "image"], typer.Option(help="'image' is the study's way; it leaks.")
     ] = "patient",
     max_rejected: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of films that may fail.")] = 0.05,
+    explain_films: Annotated[
+        int, typer.Option(min=0, help="Films that explanations are scored on; 0 leaves them out.")
+    ] = 24,
     devices: Devices = 1,
     nodes: Nodes = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that prepare films.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """From labelled films to a trained, calibrated and honestly measured model, in one command.
+    """From labelled films to a trained, calibrated, measured and explained model and its report, in one command.
 
     Interrupted at any moment and started again with the same options, it goes on where it was.
 
@@ -104,6 +107,7 @@ def fit(
         mask_border=mask_border,
         split_by=split_by,
         max_rejected=max_rejected,
+        explain_films=explain_films,
         devices=devices,
         nodes=nodes,
         workers=workers,

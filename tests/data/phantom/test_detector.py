@@ -16,6 +16,7 @@ PLAIN = Technique(
     centre=1.0,
     width=4.0,
     enhancement=0.0,
+    levelling=0.0,
     bits=14,
     margins=(0.0, 0.0, 0.0, 0.0),
 )
@@ -75,6 +76,24 @@ def test_scatter_takes_contrast_away() -> None:
         for pixels in (clear, veiled)
     ]
     assert contrasts[1] < 0.9 * contrasts[0]
+
+
+def test_levelling_brings_thick_and_thin_parts_closer_and_leaves_details_alone() -> None:
+    steps = slab(soft=60, size=128)
+    steps.soft[:, 64:] = 160
+    steps.soft[60:64] += 10  # a thin detail across both
+    plain, levelled = (
+        optical_depth(
+            expose(steps, replace(PLAIN, levelling=levelling, quanta=1e9), 128, 400.0, np.random.default_rng(0)), PLAIN
+        )
+        for levelling in (0.0, 0.4)
+    )
+    (before, detail_before), (after, detail_after) = (
+        (depth[:40, 110:].mean() - depth[:40, :18].mean(), depth[61:63].mean() - depth[30:34].mean())
+        for depth in (plain, levelled)
+    )
+    assert 0.55 * before < after < 0.75 * before
+    assert detail_after > 0.8 * detail_before
 
 
 def test_larger_films_are_enlarged_before_the_noise_is_added() -> None:

@@ -1,6 +1,7 @@
 """One phantom film: what it shows is where its masks say, and nothing but the finding tells the label."""
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import cache
 
 import numpy as np
@@ -9,7 +10,11 @@ from scipy.ndimage import binary_dilation
 
 from cxrtriage.data.phantom import Phantom, draw_phantom
 from cxrtriage.data.phantom.abnormalities import EMERGENT_FROM, FINDINGS
+from cxrtriage.data.phantom.anatomy import build_anatomy
+from cxrtriage.data.phantom.bones import ribs
+from cxrtriage.data.phantom.confounders import SHARES
 from cxrtriage.data.phantom.film import set_scene
+from cxrtriage.data.phantom.patient import Change, Patient, draw_patient
 
 SIZE = 160
 IN_THE_LUNG = ("nodule", "consolidation", "effusion", "pneumothorax")
@@ -80,7 +85,7 @@ def test_labels_follow_finding_and_severity(finding: str, severity: float) -> No
     emergent = finding in ("effusion", "pneumothorax") and severity >= EMERGENT_FROM
     assert facts.label == (2 if emergent else 1)
     assert facts.severity == severity
-    assert facts.side in (("",) if finding == "cardiomegaly" else ("left", "right"))
+    assert facts.side in (("",) if finding in ("cardiomegaly", "interstitial") else ("left", "right"))
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
@@ -196,10 +201,68 @@ def lowest_of_the_middle(mask: np.ndarray) -> int:
     return int(np.flatnonzero(mask[:, outer_first[len(columns) // 3]])[-1])
 
 
+@pytest.mark.parametrize("severity", [0.0, 1.0])
+@pytest.mark.parametrize("number", range(4))
+def test_tuberculosis_lies_in_the_upper_half_of_one_lung(number: int, severity: float) -> None:
+    phantom = film("tuberculosis", severity, number)
+    side = lung_halves(phantom)[phantom.facts.side == "right"]
+    rows = np.flatnonzero(side.any(axis=1))
+    assert np.median(np.nonzero(phantom.lesion_mask)[0]) < rows[0] + 0.5 * (rows[-1] - rows[0])
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_an_interstitial_pattern_covers_both_lungs_and_nothing_else(number: int) -> None:
+    ill, well = film("interstitial", 0.8, number), film("normal", number=number)
+    assert not (ill.lesion_mask & ~ill.lung_mask).any()
+    change = levels(ill) - levels(well)
+    for lung in lung_halves(ill):
+        assert (ill.lesion_mask & lung).sum() > 0.3 * lung.sum()
+        assert change[ill.lesion_mask & lung].mean() > 0.005
+
+
+def people(count: int) -> list[Patient]:
+    return [draw_patient(np.random.default_rng([1, number])) for number in range(count)]
+
+
+def test_one_patient_in_ten_is_a_child_of_a_childs_build() -> None:
+    children = [one for one in people(1500) if one.age < 16]
+    adults = [one for one in people(1500) if one.age >= 18]
+    assert len(children) + len(adults) == 1500
+    assert len(children) / 1500 == pytest.approx(0.1, abs=0.025)
+    small = [one for one in children if one.age < 8]
+
+    def middle(group: list[Patient], value: Callable[[Patient], float]) -> float:
+        return float(np.median([value(one) for one in group]))
+
+    # smaller, rounder, with a larger heart, which is still a healthy one
+    assert middle(small, lambda one: one.breadth) < 0.75 * middle(adults, lambda one: one.breadth)
+    assert middle(small, lambda one: one.depth / one.breadth) > 1.05 * middle(
+        adults, lambda one: one.depth / one.breadth
+    )
+    assert middle(small, lambda one: one.heart_width) > middle(adults, lambda one: one.heart_width)
+    assert max(one.heart_width for one in children) < 0.5
+
+
+def test_a_childs_ribs_lie_more_level() -> None:
+    adult = next(one for one in people(100) if one.age >= 18)
+    steepness = []
+    for patient in (adult, replace(adult, age=3.0)):
+        run = ribs(patient, np.random.default_rng(0)).ends
+        run = run[:, 1] - run[:, 0]
+        steepness.append(np.abs(run[:, 1]).sum() / np.linalg.norm(run, axis=1).sum())
+    assert steepness[1] < 0.8 * steepness[0]
+
+
+def test_only_a_small_child_has_a_thymus() -> None:
+    adult = next(one for one in people(100) if one.age >= 18)
+    parts = {age: len(build_anatomy(replace(adult, age=age), Change()).mediastinum) for age in (2.0, 12.0, 40.0)}
+    assert parts[2.0] > parts[12.0] == parts[40.0]
+
+
 def test_views_and_confounders_come_in_the_stated_shares() -> None:
     facts = [set_scene(64, "normal", 0, seed=2, patient=number, film=number).facts for number in range(600)]
     assert np.mean([one.view_position == "AP" for one in facts]) == pytest.approx(0.3, abs=0.06)
-    for name, share in (("leads", 0.25), ("line", 0.15), ("pacemaker", 0.1)):
+    for name, share in SHARES.items():
         assert np.mean([name in one.confounders for one in facts]) == pytest.approx(share, abs=0.05)
 
 

@@ -4,7 +4,7 @@ Comes in: how many films, of what kind, and a seed. Goes out: arrays (`draw_phan
 masks and a manifest (`make_phantoms`) that the other stages read like any hospital's.
 
     plan            which patients, which films, what is wrong with each
-    patient, anatomy, bones, vessels, abnormalities, confounders, positioning
+    patient, skin, anatomy, bones, vessels, abnormalities, confounders, positioning
                     what stands before the detector, in mm
     geometry        ellipsoids and tubes
     projection      where rays enter and leave them, in closed form

@@ -1,4 +1,4 @@
-"""What can be wrong with a chest: five findings, from subtle (severity 0) to gross (severity 1).
+"""What can be wrong with a chest: seven findings, from subtle (severity 0) to gross (severity 1).
 
 Comes in: a finding, a severity and a random generator. Goes out: a `Lesion`. Read next by `anatomy`
 (what it does to the organs) and `lungs` (what it does to the air in them).
@@ -28,27 +28,30 @@ class Solid:
     centre : (3,) in lung coordinates
     radii : (3,) mm
     soft : whether its density falls off from the middle as 1 - r², rather than ending at the border
+    hollow : inner fraction of the radii that is not filled
     """
 
     centre: np.ndarray
     radii: np.ndarray
     soft: bool = False
+    hollow: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """One finding in one lung, or of the heart.
+    """One finding in one lung, in both, or of the heart.
 
     Parameters
     ----------
     finding, severity : see `FINDINGS`; 0 is subtle, 1 gross
-    side : -1 right, +1 left lung; 0 for the heart
+    side : -1 right, +1 left lung; 0 for both lungs and for the heart
     change : what happens to heart, mediastinum and diaphragm
     solids : nodules, or the patches of a consolidation
     patchiness : strength of the uneven texture within the solids, 0 to 1
     remnant : ellipsoid (centre and radii in lung coordinates) that what is left of the lung lies in, or None
     density : of the solids, or of what takes the lung's place outside `remnant`, relative to soft tissue
     compaction : how much denser the remnant is than an inflated lung
+    net : mm of soft tissue in the threads of a net that both lungs are covered with, where it is thickest
     """
 
     finding: str
@@ -60,11 +63,16 @@ class Lesion:
     remnant: tuple[np.ndarray, np.ndarray] | None = None
     density: float = 1.0
     compaction: float = 1.0
+    net: float = 0.0
 
     @property
     def label(self) -> int:
         """1 abnormal, 2 emergent."""
         return 2 if self.finding in EMERGENT_FINDINGS and self.severity >= EMERGENT_FROM else 1
+
+    def lies_in(self, side: int) -> bool:
+        """Whether the lung on this side is ill."""
+        return self.net > 0 or self.side == side
 
 
 def draw_lesion(finding: str, severity: float, patient: Patient, rng: np.random.Generator) -> Lesion:
@@ -87,7 +95,7 @@ def nodule(severity: float, patient: Patient, rng: np.random.Generator) -> Lesio
     side = _either(rng)
     solids = []
     for _ in range(1 + int(rng.random() * 5 * severity)):
-        radius = 0.5 * (12 + 48 * severity) * rng.uniform(0.9, 1.1)
+        radius = 0.5 * (12 + 48 * severity) * rng.uniform(0.9, 1.1) * patient.size.scale
         height = rng.uniform(-0.75, -0.18)
         inmost = 0.1 if side == LEFT and height > -0.45 else -0.25  # clear of the heart
         outmost = 0.85 * np.sqrt(1 - height**2)
@@ -104,7 +112,8 @@ def consolidation(severity: float, patient: Patient, rng: np.random.Generator) -
     solids = []
     for number in range(8 + int(6 * severity)):
         centre = middle + min(number, 1) * rng.normal(0, 1, 3) * [reach, 0.5 * reach, reach]  # the first in the middle
-        solids.append(Solid(centre, (20 + 26 * severity) * rng.uniform(0.6, 1.3, 3), soft=True))
+        radii = (20 + 26 * severity) * rng.uniform(0.6, 1.3, 3) * patient.size.scale
+        solids.append(Solid(centre, radii, soft=True))
     density = float(rng.uniform(0.7, 0.9))
     return Lesion("consolidation", severity, side, solids=tuple(solids), density=density, patchiness=0.06)
 
@@ -124,7 +133,7 @@ def pneumothorax(severity: float, patient: Patient, rng: np.random.Generator) ->
     side = _either(rng)
     size = float(np.interp(severity, [0, EMERGENT_FROM, 1], [0.9, 0.66, 0.3]))
     shrunk = np.array([size, size, np.sqrt(size)])
-    remnant = (hilum(side) * (1 - shrunk), shrunk)
+    remnant = (hilum(side) * [1.4, 1, 1] * (1 - shrunk), shrunk)  # it leans against the mediastinum
     change = _pushed(side, severity, 24 * rng.uniform(0.7, 1.3), 22)
     # half of the air it loses leaves a lung; what it loses in volume beyond that makes it denser
     compaction = 0.5 + 0.5 / float(np.prod(shrunk))
@@ -137,12 +146,37 @@ def cardiomegaly(severity: float, patient: Patient, rng: np.random.Generator) ->
     return Lesion("cardiomegaly", severity, 0, change=Change(heart=wanted / patient.heart_width))
 
 
+def tuberculosis(severity: float, patient: Patient, rng: np.random.Generator) -> Lesion:
+    """Patches and small lumps in the apex of a lung; when severe, with a cavity."""
+    side = _either(rng)
+    middle = np.array([side * rng.uniform(-0.1, 0.2), rng.uniform(-0.84, -0.68), rng.uniform(-0.35, 0.05)])
+    size = patient.size.scale
+    solids = []
+    for number in range(4 + int(5 * severity)):
+        centre = middle + min(number, 1) * rng.normal(0, 1, 3) * [0.16 + 0.06 * severity, 0.07, 0.16]
+        solids.append(Solid(centre, (13 + 12 * severity) * rng.uniform(0.6, 1.3, 3) * size, soft=True))
+    for _ in range(4 + int(8 * severity)):
+        centre = middle + rng.normal(0, 1, 3) * [0.22, 0.12, 0.2]
+        solids.append(Solid(centre, rng.uniform(3, 6) * size * np.ones(3)))
+    cavity = Solid(middle + rng.normal(0, 0.03, 3), rng.uniform(12, 19) * size * np.ones(3), hollow=0.72)
+    if severity > 0.5:
+        solids.append(cavity)
+    return Lesion("tuberculosis", severity, side, solids=tuple(solids), density=0.85, patchiness=0.06)
+
+
+def interstitial(severity: float, patient: Patient, rng: np.random.Generator) -> Lesion:
+    """Thickened walls between the lobules of both lungs: a net of fine lines, densest at the bases."""
+    return Lesion("interstitial", severity, 0, net=(12 + 20 * severity) * rng.uniform(0.9, 1.1))
+
+
 FINDINGS: dict[str, Callable[[float, Patient, np.random.Generator], Lesion]] = {
     "nodule": nodule,
     "consolidation": consolidation,
     "effusion": effusion,
     "pneumothorax": pneumothorax,
     "cardiomegaly": cardiomegaly,
+    "tuberculosis": tuberculosis,
+    "interstitial": interstitial,
 }
 EMERGENT_FINDINGS = ("effusion", "pneumothorax")
 

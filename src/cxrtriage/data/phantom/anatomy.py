@@ -11,22 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxrtriage.data.phantom.bones import plates, ribs, shoulder_bones, spine
+from cxrtriage.data.phantom.bones import collar_bones, plates, ribs, shoulder_blades, spine, upper_arms
 from cxrtriage.data.phantom.geometry import Ellipsoid, Placement, Tubes, join, tube, turn
-from cxrtriage.data.phantom.patient import LEFT, RIGHT, SIDES, Change, Patient
+from cxrtriage.data.phantom.patient import LEFT, RIGHT, Change, Patient
+from cxrtriage.data.phantom.skin import skin
 from cxrtriage.data.phantom.vessels import grow_vessels
 
-APEX = -140.0  # y of the lungs' tips
+APEX = -154.0  # y of the lungs' tips
+BEND = -140.0  # y where the lungs' lower and larger part would end
 BASE = 80.0  # y where the lungs are widest
-SULCUS = 165.0  # y of the lowest point of the lungs
+SULCUS = 152.0  # y of the lowest point of the lungs
 
 
 @dataclass(frozen=True, slots=True)
 class Lung:
-    """One lung: the part of `cavity` above y = `floor` that neither dome nor mediastinum fills."""
+    """One lung: what of `cavity` and `apex` lies above y = `floor` and neither dome nor mediastinum fills."""
 
     side: int
     cavity: Ellipsoid
+    apex: Ellipsoid
     dome: Ellipsoid
     floor: float
     vessels: Tubes
@@ -37,10 +40,25 @@ class Lung:
         return Lung(
             self.side,
             self.cavity.placed(placement),
+            self.apex.placed(placement),
             self.dome.placed(placement),
             float(lowest[1]),
             self.vessels.placed(placement),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Gas:
+    """Gas in stomach or bowel: fills the part of `body` above y = `level`, and `share` (0 to 1) of what lies there."""
+
+    body: Ellipsoid
+    level: float
+    share: float
+
+    def placed(self, placement: Placement) -> "Gas":
+        """Return the gas under a placement; its level stays level."""
+        lowest = placement.points(np.array([self.body.centre[0], self.level, self.body.centre[2]]))
+        return Gas(self.body.placed(placement), float(lowest[1]), self.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +70,7 @@ class Anatomy:
     heart: tuple[Ellipsoid, ...]
     mediastinum: tuple[Ellipsoid, ...]  # soft tissue between the lungs, heart included
     airways: Tubes  # air in place of soft tissue: filled with -1
-    stomach: Ellipsoid  # air under the left dome
+    gas: tuple[Gas, ...]  # under the domes
     bones: Tubes
     plates: tuple[tuple[Ellipsoid, float], ...]  # flat or thick bones, and how much of them is bone mineral
 
@@ -68,102 +86,100 @@ class Anatomy:
             heart=moved(self.heart),
             mediastinum=moved(self.mediastinum),
             airways=self.airways.placed(placement),
-            stomach=self.stomach.placed(placement),
+            gas=tuple(part.placed(placement) for part in self.gas),
             bones=self.bones.placed(placement),
             plates=tuple((body.placed(placement), fill) for body, fill in self.plates),
         )
 
 
-def build_anatomy(patient: Patient, change: Change, breath: float = 0.0, blades: float = 0.0) -> Anatomy:
+def build_anatomy(
+    patient: Patient, change: Change, breath: float = 0.0, blades: float = 0.0, arms: float = 15.0
+) -> Anatomy:
     """Put the patient's organs in place.
 
     Parameters
     ----------
     breath : mm that the diaphragm stands lower than usual
     blades : mm that the shoulder blades are rolled outwards, off the lungs
+    arms : degrees that the upper arms are held away from the body
     """
     # each part has a generator of its own, so that a change to one leaves the others as they were
-    ribs_rng, right_rng, left_rng, rest_rng = np.random.default_rng(patient.tree).spawn(4)
-    right, left = (breath + lowered for lowered in change.domes)
-    heart = _heart(patient, change, breath)
-    vessels = tuple(body.moved((change.shift, 0, 0)) for body in _great_vessels(patient))
+    ribs_rng, right_rng, left_rng, skin_rng, organ_rng, gas_rng = np.random.default_rng(patient.tree).spawn(6)
+    raised = 12 * patient.youth - breath
+    right, left = (lowered - raised for lowered in change.domes)
+    heart = _heart(patient, change, breath, organ_rng)
+    vessels = tuple(body.moved((change.shift, 0, 0)) for body in _great_vessels(patient, organ_rng) + _thymus(patient))
+    bones = [spine(patient), ribs(patient, ribs_rng), collar_bones(patient), shoulder_blades(patient, blades)]
     return Anatomy(
-        trunk=_trunk(patient, rest_rng),
+        trunk=skin(patient, arms, skin_rng),
         lungs=(_lung(RIGHT, right, right_rng), _lung(LEFT, left, left_rng)),
         heart=heart,
         mediastinum=heart + vessels,
         airways=_airways(change.shift),
-        stomach=_stomach(rest_rng, left),
-        bones=join([spine(patient), ribs(patient, ribs_rng), shoulder_bones(patient, blades)]),
+        gas=(_stomach(gas_rng, left), *_bowel(gas_rng, right, left)),
+        bones=join([*bones, upper_arms(patient, arms)]),
         plates=plates(patient, blades),
     ).placed(patient.size)
 
 
-def _trunk(patient: Patient, rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
-    """Chest wall, belly, neck, shoulders, arms and breasts."""
-    fat = patient.soft_tissue / patient.breadth
-    half_width, half_depth = 138 + fat, patient.thickness / 2 / patient.depth
-    parts = [
-        Ellipsoid.of((0, 130, 0), (half_width, 310, half_depth)),
-        Ellipsoid.of((0, 300, 5), (half_width + 0.3 * fat, 200, half_depth + 0.3 * fat)),
-        Ellipsoid.of((0, -215, -15), (52 + 0.3 * fat, 130, 58 + 0.3 * fat)),
-    ]
-    for side in SIDES:
-        parts += [
-            Ellipsoid.of((side * 128, -92, -12), (84, 48 + 0.4 * fat, 64), turn(about_z=side * 22)),
-            Ellipsoid.of((side * 112, -25, -8), (44 + 0.8 * fat, 100, 74)),  # armpit
-            Ellipsoid.of((side * 62, -140, -30), (84, 34 + 0.4 * fat, 46), turn(about_z=side * 30)),
-            Ellipsoid.of((side * 222, 20, -10), (40, 170, 42), turn(about_z=-side * 6)),
-        ]
-    if patient.sex == "F":
-        full = rng.uniform(0.75, 1.3) * (0.8 + 0.012 * fat)
-        # tilted, so that the upper half sinks into the chest and only the lower border shows
-        parts += [
-            Ellipsoid.of(
-                (side * 76, 52 + 16 * full, 0.86 * half_depth - 14),
-                (60 * full, 74 * full, 32 * full),
-                turn(about_x=22, about_z=side * 12),
-            )
-            for side in SIDES
-        ]
-    return tuple(parts)
-
-
 def _lung(side: int, lowered: float, rng: np.random.Generator) -> Lung:
     """One lung with the dome below it, lower than usual by so many mm, and the vessels in it."""
-    cavity = Ellipsoid.of((side * 70, BASE, -2), (66, BASE - APEX, 82), turn(about_z=-side * 3.5))
-    top = 82 + lowered + (10 if side == LEFT else 0)
-    dome = Ellipsoid.of((side * 68, top + 92, 4), (74, 92, 102), turn(about_z=side * 3))
-    return Lung(side, cavity, dome, SULCUS + 0.5 * lowered, grow_vessels(side, cavity, dome, rng))
+    cavity = Ellipsoid.of((side * 70, BASE, -2), (66, BASE - BEND, 82), turn(about_z=-side * 3.5))
+    apex = Ellipsoid.of((side * 60, -72, -16), (52, -72 - APEX, 56), turn(about_z=-side * 5))
+    lowered += rng.normal(0, 4)
+    top = 84 + lowered + (11 if side == LEFT else 0)
+    steep, x = rng.uniform(0.75, 1.0), side * rng.uniform(66, 76)
+    dome = Ellipsoid.of((x, top + 92 * steep, 5), (88, 92 * steep, 104), turn(about_z=side * rng.uniform(2, 9)))
+    vessels = grow_vessels(side, cavity, apex, dome, rng)
+    return Lung(side, cavity, apex, dome, SULCUS + 0.5 * lowered, vessels)
 
 
-def _heart(patient: Patient, change: Change, breath: float) -> tuple[Ellipsoid, ...]:
+def _heart(patient: Patient, change: Change, breath: float, rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
     """Ventricles and right atrium; their width together is `heart_width` of the chest's inner width."""
     # at a scale of 1 the heart reaches from x = -36 to x = 84: 0.44 of the inner width of 272
     scale = patient.heart_width / 0.44 * change.heart
     middle = 15 + change.shift + 8 * (change.heart - 1)
-    base = 54.0 + 0.7 * breath + 0.3 * sum(change.domes)
+    base = 54.0 + 0.7 * breath + 0.3 * sum(change.domes) - 8 * patient.youth
+    lying, long = rng.normal(0, 5), rng.uniform(0.94, 1.06)
 
     def placed(x: float, y: float, z: float, radii: tuple[float, float, float], tilt: float) -> Ellipsoid:
         grown = (radii[0] * scale, radii[1] * scale, radii[2] * scale)
         return Ellipsoid.of((middle + x * scale, base + y * scale, z), grown, turn(about_z=tilt))
 
     return (
-        placed(17, 0, 22, (66, 44, 46), 40),
-        placed(-9, 2, 16, (43, 50, 42), -8),
+        placed(17, 0, 22, (66, 44 * long, 46), 40 + lying),
+        placed(-9, 2, 16, (43, 50 * long, 42), -8),
     )
 
 
-def _great_vessels(patient: Patient) -> tuple[Ellipsoid, ...]:
-    """Great vessels, arch of the aorta and roots of the lungs."""
-    older = max(patient.age - 50, 0)
+def _great_vessels(patient: Patient, rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
+    """Great vessels, arch of the aorta, roots of the lungs and the fat below the heart."""
+    older = max(patient.age - 40, 0)
+    wide = rng.uniform(0.85, 1.2)
+    unfolded = 0.12 * older * rng.uniform(0.3, 1.5)
     return (
-        Ellipsoid.of((0, -20, -8), (20, 260, 44)),
-        Ellipsoid.of((-14, -50, 8), (22, 80, 20)),  # superior vena cava
-        Ellipsoid.of((8, 60, -31), (13, 190, 14)),  # descending aorta
-        Ellipsoid.of((18, 92, 12), (46, 26, 44)),  # fat between heart and diaphragm
-        Ellipsoid.of((19, -62, -8), (17 + 0.15 * older, 18 + 0.1 * older, 26)),  # aortic knob
-        Ellipsoid.of((25, -14, 12), (20, 34, 20), turn(about_z=-20)),  # pulmonary trunk
+        Ellipsoid.of((0, -20, -24), (17 + 3 * wide, 260, 30), turn(about_z=rng.normal(0, 1))),
+        Ellipsoid.of((2, -150, 6), (24 * wide, 90, 26)),  # between the lungs' tips
+        Ellipsoid.of((9, 24, -16), (33, 30, 27)),  # left atrium
+        Ellipsoid.of((-11 - 3 * wide, -50, 8), (16, 80, 15), turn(about_z=rng.normal(2, 2))),  # superior vena cava
+        Ellipsoid.of((9, -135, -2), (20, 60, 18), turn(about_z=10)),  # left subclavian artery
+        Ellipsoid.of((10 + unfolded, 60, -31), (14, 190, 14)),  # descending aorta
+        Ellipsoid.of((14, 104, 2), (58, 36, 60)),  # fat between heart and diaphragm
+        Ellipsoid.of((-28, 94, 26), (24, 22, 24)),  # and on the right
+        Ellipsoid.of((18 + unfolded, -62, -8), (17 + 0.1 * older, 19 + 0.1 * older, 26)),  # aortic knob
+        Ellipsoid.of((23, -6, 12), (17 * wide, 52, 20), turn(about_z=-24)),  # pulmonary trunk and left atrium's ear
+        Ellipsoid.of((-28, -48, -12), (9, 10, 10)),  # azygos vein
+    )
+
+
+def _thymus(patient: Patient) -> tuple[Ellipsoid, ...]:
+    """The thymus widens the upper mediastinum of a small child; later it is gone."""
+    size = (patient.youth - 0.6) / 0.4
+    if size <= 0:
+        return ()
+    return (
+        Ellipsoid.of((16, -58, 28), (20 + 18 * size, 48, 22)),
+        Ellipsoid.of((-14, -62, 28), (18 + 16 * size, 44, 20), turn(about_z=12)),
     )
 
 
@@ -176,7 +192,24 @@ def _airways(shift: float) -> Tubes:
     return join([tube(trachea, 8.5, fill=-1), tube(right, 6.5, fill=-1), tube(left, 5.5, fill=-1)])
 
 
-def _stomach(rng: np.random.Generator, lowered: float) -> Ellipsoid:
-    """Gas under the left dome; much, little or none."""
-    size = rng.uniform(0.05, 1.0)
-    return Ellipsoid.of((62, 112 + 18 * size + lowered, 15), (12 + 24 * size, 4 + 13 * size, 12 + 22 * size))
+def _stomach(rng: np.random.Generator, lowered: float) -> Gas:
+    """Gas under the left dome, above the level of what was eaten; much, little or none."""
+    size = rng.uniform(0, 1) ** 1.5
+    x, y = rng.uniform(48, 88), 112 + 18 * size + lowered
+    body = Ellipsoid.of((x, y, 15), (10 + 26 * size, 4 + 15 * size, 12 + 22 * size), turn(about_z=rng.uniform(-25, 10)))
+    return Gas(body, y + rng.uniform(-0.2, 1.2) * (4 + 15 * size), rng.uniform(0.5, 1.0))
+
+
+def _bowel(rng: np.random.Generator, right: float, left: float) -> tuple[Gas, ...]:
+    """A few loops of the colon under either dome, more under the left."""
+    loops = []
+    for side, lowered, most in ((RIGHT, right, 4), (LEFT, left, 9)):
+        x, y = side * rng.uniform(70, 112), 158 + lowered + rng.uniform(-10, 25)
+        for _ in range(int(rng.integers(0, most + 1))):
+            x, y = x + rng.normal(0, 13), y + rng.uniform(-6, 12)
+            round_, wide = rng.uniform(5, 11), rng.uniform(0.8, 1.8)
+            body = Ellipsoid.of(
+                (x, y, rng.normal(10, 20)), (round_ * wide, round_, 12), turn(about_z=rng.normal(0, 35))
+            )
+            loops.append(Gas(body, y + 99, rng.uniform(0.2, 0.7)))
+    return tuple(loops)

@@ -7,6 +7,7 @@ import numpy as np
 
 from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes, join, rods, tube, turn
 from cxrtriage.data.phantom.patient import SIDES, Patient
+from cxrtriage.data.phantom.skin import SHOULDER, upper_arm
 
 WIDEST = 80.0  # y of the widest ribs
 TOP = -148.0  # y where the cage would close
@@ -28,7 +29,7 @@ def spine(patient: Patient) -> Tubes:
     body = np.stack([width, np.full_like(width, 13)], axis=1)
     across_body = (1.0, 0.0, 0.0)
     parts = [
-        rods(at(0, -half, 0), at(0, half, 0), body, flat=across_body, hollow=0.92, fill=0.26 * dense, core=0.08 * dense)
+        rods(at(0, -half, 0), at(0, half, 0), body, flat=across_body, hollow=0.92, fill=0.2 * dense, core=0.07 * dense)
     ]
     parts += [
         rods(at(0, edge - 0.8, 0), at(0, edge + 0.8, 0), body + 1, flat=across_body, fill=0.2 * dense)
@@ -43,8 +44,8 @@ def spine(patient: Patient) -> Tubes:
                 (3.6, 5.2),
                 flat=across_body,
                 hollow=0.65,
-                fill=0.6 * dense,
-                core=0.15 * dense,
+                fill=0.28 * dense,
+                core=0.12 * dense,
             ),
             rods(
                 at(root, -2, -22),
@@ -65,22 +66,26 @@ def ribs(patient: Patient, rng: np.random.Generator) -> Tubes:
     """Twelve pairs: round the cage from the spine, falling all the way to the front, where cartilage begins."""
     parts = []
     dense = patient.bone_density
-    fall = rng.normal(1, 0.08)
+    steepness = rng.uniform(1.3, 1.8)
+    fall = rng.normal(1, 0.1) * (1 - 0.4 * patient.youth)  # a child's ribs lie nearly level
     for number in range(1, 13):
-        start_y = _spine_y(np.array(number)) - 6
-        drop = fall * float(np.interp(number, [1, 2, 4, 7, 10, 12], [58, 70, 92, 108, 104, 80]))
+        start_y = _spine_y(np.array(number)) - 6 + float(np.interp(number, [1, 2, 4], [14, 7, 0]))
+        drop = fall * float(np.interp(number, [1, 2, 4, 7, 10, 12], [52, 72, 100, 124, 128, 100]))
         end = float(np.interp(number, [1, 6, 7, 10, 11, 12], [150, 146, 142, 122, 92, 62]))
-        thick, high = (4.6, 7.5) if number == 1 else (3.4, 6.6)
+        thick, high = (3.8, 7.5) if number == 1 else (3.4, 6.6)
         for side in SIDES:
-            wobble = rng.normal(0, 1.2, 2)
+            wobble = rng.normal(0, 1.8, 2)
             theta = np.radians(np.linspace(9, end, 17 if number > 1 else 12))
-            y = start_y + wobble[0] + (drop + 3 * wobble[1]) * (0.42 * (1 - np.cos(theta)) + 0.16 * theta / np.pi)
+            # nearly level behind, steep in front
+            share = 0.82 * (0.5 - 0.5 * np.cos(theta)) ** steepness + 0.18 * theta / np.pi - 0.05 * np.sin(theta) ** 2
+            y = start_y + wobble[0] + (drop + 3 * wobble[1]) * share
             half_width, half_depth = _cage(y)
-            half_width = np.minimum(half_width, float(np.interp(number, [1, 2, 3, 4, 5], [54, 80, 103, 122, 999])))
+            half_width = np.minimum(half_width, float(np.interp(number, [1, 2, 3, 4, 5], [62, 94, 113, 126, 999])))
             points = np.stack([side * half_width * np.sin(theta), y, -2 - half_depth * np.cos(theta)], axis=1)
             front = (theta[:-1] / np.pi)[:, None]  # ribs get broader and thinner towards the front
-            radii = np.array([high, thick]) * (1 + front * [0.15, -0.3])
-            parts.append(tube(points, radii, flat=(0, 1, 0), hollow=0.74, fill=dense, core=0.16 * dense))
+            radii = np.array([high, thick]) * (1 + front * [0.1, -0.7])
+            radii[-3:] *= [[0.9], [0.7], [0.45]]  # where cartilage begins
+            parts.append(tube(points, radii, flat=(0, 1, 0), hollow=0.81, fill=dense, core=0.5 * dense))
     return join(parts)
 
 
@@ -91,28 +96,57 @@ def _cage(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 70 - 0.06 * above + 69 * narrowing, 86 * narrowing
 
 
-def shoulder_bones(patient: Patient, blades: float) -> Tubes:
-    """Collar bones, edges of the shoulder blades, upper arms."""
-    parts = []
+def collar_bones(patient: Patient) -> Tubes:
+    """From the breastbone outwards, up and back; S-shaped."""
+    along = np.linspace(0, 1, 13)
     dense = patient.bone_density
+    parts = []
     for side in SIDES:
-        along = np.linspace(0, 1, 13)
-        collar = np.stack(
+        line = np.stack(
             [
-                side * (16 + 142 * along),
-                -104 - 24 * along - 5 * np.sin(2 * np.pi * along),
-                58 - 62 * along + 8 * np.sin(2 * np.pi * along),
+                side * (15 + 147 * along),
+                -95 - 45 * (1 - (1 - along) ** 1.5) - 3 * np.sin(2 * np.pi * along),
+                58 - 66 * along + 8 * np.sin(2 * np.pi * along),
             ],
             axis=1,
         )
-        parts.append(tube(collar, (6.0, 5.2), hollow=0.75, fill=0.9 * dense, core=0.15 * dense))
-        outer = np.array([[168.0, -112, -40], [150, -80, -62], [140, -30, -80], [126, 22, -84], [120, 44, -82]])
-        outer[:, 0] += blades * np.linspace(0.2, 1, len(outer))
-        parts.append(tube(outer * [side, 1, 1], (5.5, 4), hollow=0.6, fill=0.42 * dense, core=0.1 * dense))
-        ridge = np.array([[100, -96, -88], [135, -112, -75], [172, -130, -45]])
-        parts.append(tube(ridge * [side, 1, 1], (5.5, 3.5), hollow=0.6, fill=0.4 * dense, core=0.1 * dense))
-        shaft = np.array([[190, -95, -18], [206, -40, -15], [216, 60, -12], [222, 180, -10]])
-        parts.append(tube(shaft * [side, 1, 1], (11, 11), hollow=0.7, fill=0.7 * dense, core=0.08 * dense))
+        radii = np.array([6.4, 5.4]) * np.linspace(1.1, 0.75, 12)[:, None]
+        parts.append(tube(line, radii, hollow=0.74, fill=dense, core=0.3 * dense))
+    return join(parts)
+
+
+def shoulder_blades(patient: Patient, blades: float) -> Tubes:
+    """The thick edges of the shoulder blades, their ridge, and the hook in front of the shoulder."""
+    parts = []
+    dense = patient.bone_density
+    for side in SIDES:
+        mirror = np.array([side, 1, 1])
+        outer = np.array([[160.0, -100, -40], [150, -78, -60], [142, -35, -78], [128, 18, -84], [118, 42, -82]])
+        inner = np.array([[110.0, -108, -76], [92, -82, -88], [92, -30, -94], [104, 20, -92], [118, 42, -82]])
+        for edge in (outer, inner):
+            edge[:, 0] += blades * np.linspace(0.2, 1, len(edge))
+        ridge = np.array([[96.0 + 0.4 * blades, -82, -92], [132, -108, -78], [170, -139, -42]])
+        hook = np.array([[152.0, -108, -40], [143, -119, -20], [143, -116, -4], [150, -108, 6]])
+        parts += [
+            tube(outer * mirror, (4.2, 3.2), hollow=0.5, fill=0.7 * dense, core=0.35 * dense),
+            tube(inner * mirror, (2.8, 2.4), fill=0.6 * dense),
+            tube(ridge * mirror, (4.5, 3), hollow=0.6, fill=0.6 * dense, core=0.25 * dense),
+            tube(hook * mirror, (5.5, 4.5), hollow=0.75, fill=0.5 * dense, core=0.2 * dense),
+        ]
+    return join(parts)
+
+
+def upper_arms(patient: Patient, arms: float) -> Tubes:
+    """Shafts of the upper arms, `arms` degrees away from the body."""
+    dense = patient.bone_density
+    parts = []
+    for side in SIDES:
+        joint = np.array([side, 1, 1]) * SHOULDER
+        course = joint + np.array([6, 45, 75, 290])[:, None] * upper_arm(side, arms)
+        parts += [
+            tube(course[:2], 13.5, hollow=0.82, fill=0.4 * dense, core=0.14 * dense),
+            tube(course[1:], np.array([[12.5, 12.5], [11, 11]]), hollow=0.72, fill=0.65 * dense, core=0.12 * dense),
+        ]
     return join(parts)
 
 
@@ -121,9 +155,11 @@ def plates(patient: Patient, blades: float) -> tuple[tuple[Ellipsoid, float], ..
     dense = patient.bone_density
     found = [(Ellipsoid.of((0, -70, 82), (24, 30, 6), turn(about_x=20)), 0.12 * dense)]
     for side in SIDES:
-        turned = turn(about_y=side * 28, about_z=-side * 8)
-        found.append((Ellipsoid.of((side * (118 + 0.7 * blades), -35, -86), (34, 72, 3.2), turned), 0.35 * dense))
-        found.append((Ellipsoid.of((side * 184, -112, -22), (23, 24, 23)), 0.16 * dense))
+        turned = turn(about_y=side * 28, about_z=-side * 6)
+        found.append((Ellipsoid.of((side * (118 + 0.7 * blades), -35, -86), (34, 74, 3.2), turned), 0.5 * dense))
+        x, y, z = SHOULDER
+        found.append((Ellipsoid.of((side * x, y, z), (22, 25, 22)), 0.17 * dense))
+        found.append((Ellipsoid.of((side * (x - 20), y + 2, z - 14), (6, 19, 14)), 0.3 * dense))
     return tuple(found)
 
 

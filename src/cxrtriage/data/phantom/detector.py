@@ -21,6 +21,7 @@ METAL = [2.8560, 0.9483, 0.4684]  # iron
 
 SCATTER_MM = 45.0  # spread of scattered radiation
 SCATTERER_MM = 150.0  # of soft tissue, behind which a ray has given rise to as much scatter as it will
+LEVELLING_MM = 40.0  # what is larger counts as thickness rather than detail
 DARKEST = np.float32(1e-5)  # the smallest signal the detector tells from none
 
 
@@ -36,6 +37,7 @@ class Technique:
     blur : mm, standard deviation of focal spot, motion and detector together
     centre, width : of the window in optical depth (-log of the signal) that spans the grey levels
     enhancement : strength of the contrast that the development adds to details
+    levelling : share of the difference between thick and thin parts of the body that the development takes away
     bits : 12 or 14 bits stored
     margins : (top, bottom, left, right) parts of the film that the collimator leaves black
     """
@@ -47,6 +49,7 @@ class Technique:
     centre: float
     width: float
     enhancement: float
+    levelling: float
     bits: int
     margins: tuple[float, float, float, float]
 
@@ -56,17 +59,19 @@ def draw_technique(view_position: str, thickness: float, rng: np.random.Generato
 
     It must not depend on what is wrong with the patient: brightness would then tell the label.
     """
-    bedside = view_position == "AP"
-    behind = 0.0205 * (thickness - 95)  # optical depth midway between lung and heart
-    margins = rng.uniform(0, 0.06, 4) * (rng.random(4) < 0.7) * (rng.random() < 0.35)
+    scatter = float(rng.uniform(0.7, 1.8) if view_position == "AP" else rng.uniform(0.3, 0.8))
+    # optical depth midway between lung and heart, less what scatter adds to the signal
+    behind = 0.0205 * (thickness - 95) - np.log1p(0.75 * scatter)
+    margins = rng.uniform(0, 0.08, 4) * (rng.random(4) < 0.7) * (rng.random() < 0.45)
     return Technique(
-        quanta=float(np.exp(rng.normal(0, 0.45) + np.interp(thickness, [180, 320], [12.6, 14.4]))),
-        scatter=float(rng.uniform(0.7, 1.5) if bedside else rng.uniform(0.3, 0.8)),
+        quanta=float(np.exp(rng.normal(0, 0.6) + np.interp(thickness, [180, 320], [12.0, 13.8]))),
+        scatter=scatter,
         heel=(float(rng.normal(0, 0.06)), float(rng.normal(0, 0.08))),
         blur=float(rng.uniform(0.15, 0.45)),
-        centre=float(behind + rng.normal(0, 0.25)),
-        width=float(rng.uniform(2.6, 4.2)),
-        enhancement=float(rng.uniform(0.0, 0.9)),
+        centre=float(behind + rng.normal(0, 0.22)),
+        width=float(rng.triangular(1.9, 2.6, 4.8)),
+        enhancement=float(rng.uniform(0.2, 1.3)),
+        levelling=float(rng.uniform(0.0, 0.4)),
         bits=12 if rng.random() < 0.6 else 14,
         margins=(float(margins[0]), float(margins[1]), float(margins[2]), float(margins[3])),
     )
@@ -105,6 +110,7 @@ def expose(
     blurred: np.ndarray = cv2.GaussianBlur(signal, (0, 0), technique.blur / coarse)
     detail = -np.log(np.maximum(blurred, DARKEST))
     shade = technique.enhancement * (_smoothed(detail, 12.0 / coarse) - detail)
+    shade += technique.levelling * (_smoothed(detail, LEVELLING_MM / coarse) - np.float32(technique.centre))
     if len(blurred) != size:
         blurred = cv2.resize(blurred, (size, size), interpolation=cv2.INTER_LINEAR)
         shade = cv2.resize(shade, (size, size), interpolation=cv2.INTER_LINEAR)

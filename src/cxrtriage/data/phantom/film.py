@@ -15,7 +15,7 @@ import numpy as np
 
 from cxrtriage.data.phantom.abnormalities import NORMAL, Lesion, draw_lesion
 from cxrtriage.data.phantom.anatomy import build_anatomy
-from cxrtriage.data.phantom.confounders import Devices, draw_devices, side_marker
+from cxrtriage.data.phantom.confounders import Devices, burn_in, draw_devices, side_marker
 from cxrtriage.data.phantom.detector import Technique, blacken_margins, draw_technique, expose
 from cxrtriage.data.phantom.geometry import join
 from cxrtriage.data.phantom.lungs import Tissue
@@ -184,14 +184,17 @@ def take_film(scene: Scene) -> Phantom:
     traced = -(-size // -(-size // FINEST))  # size divided by the smallest whole number that brings it to FINEST
     view = stance.view(traced)
     change = Change() if lesion is None else lesion.change
-    anatomy = build_anatomy(scene.patient, change, stance.breath, stance.blades).placed(stance.placement)
-    devices = join([scene.devices.tubes.placed(stance.placement), side_marker(view, scene.devices.marker)])
+    anatomy = build_anatomy(scene.patient, change, stance.breath, stance.blades, stance.arms).placed(stance.placement)
+    worn = scene.devices.tubes.placed(scene.patient.size).placed(stance.placement)
+    devices = join([worn, side_marker(view, scene.devices.marker)])
     tissue = Tissue(scene.patient.lung_density, _texture(traced, stance.field, scene.texture_rng))
     integrals, masks = project(anatomy, lesion, devices, tissue, view)
     pixels = expose(integrals, technique, size, stance.field, scene.noise_rng)
     lung_mask, lesion_mask = (_enlarged(mask, size) for mask in (masks.lung, masks.lesion))
     for image in (pixels, lung_mask, lesion_mask):
         blacken_margins(image, technique.margins)
+    if "writing" in scene.devices.names:
+        burn_in(pixels, technique.bits, stance.view_position, scene.devices.writing)
     return Phantom(pixels, lung_mask, lesion_mask, scene.facts)
 
 

@@ -11,12 +11,13 @@ import numpy as np
 from cxrtriage.data.phantom.abnormalities import Lesion
 from cxrtriage.data.phantom.anatomy import Lung
 from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes
-from cxrtriage.data.phantom.projection import Depths, View, Window, above, bounds, depths, union
+from cxrtriage.data.phantom.projection import Depths, View, Window, above, bounds, depths, overlap, union
 
 PLEURA = 0.985  # inner scale of the visible pleura of a collapsed lung: about 1 mm thick
-GRAIN = 0.06  # unevenness of healthy lung, relative to what it holds
+GRAIN = 0.045  # unevenness of healthy lung, relative to what it holds
 DENSEST = 0.9  # density of a lung without air, relative to soft tissue
 LEAST_CHANGE = 4.0  # mm of changed lung on a ray from which on the ray belongs to the lesion's mask
+LEAST_THREAD = 7.0  # mm in the threads of an interstitial disease, likewise
 LEAST_LUNG = 8.0  # mm of lung on a ray from which on the ray belongs to the lung's mask
 
 
@@ -52,10 +53,12 @@ def project_lung(
     lung: Lung, lesion: Lesion | None, mediastinum: tuple[Ellipsoid, ...], tissue: Tissue, view: View
 ) -> LungImage:
     """Return what a lung, healthy or with the lesion, adds to the rays."""
-    window = bounds(lung.cavity, view)
+    window = bounds([lung.cavity, lung.apex], view)
     room = _Room.of(lung, mediastinum, view, window)
     if lesion is None:
         effect = _Effect(np.zeros_like(room.space), np.zeros_like(room.outline), np.float32(1), lung.vessels)
+    elif lesion.net > 0:
+        effect = _thread(lung, lesion, room, tissue)
     elif lesion.remnant is None:
         effect = _fill(lung, lesion, room, tissue)
     else:
@@ -82,7 +85,7 @@ class _Room:
 
     @classmethod
     def of(cls, lung: Lung, mediastinum: tuple[Ellipsoid, ...], view: View, window: Window) -> "_Room":
-        cavity = depths(lung.cavity, view, window) & above(lung.floor, view, window)
+        cavity = union([lung.cavity, lung.apex], view, window) & above(lung.floor, view, window)
         central, dome = union(mediastinum, view, window), depths(lung.dome, view, window)
         space = _length_without(cavity, central, dome)
         outline = ~central.hit & ~dome.hit & (space > LEAST_LUNG)
@@ -95,6 +98,18 @@ class _Room:
     def depths(self, body: Ellipsoid) -> Depths:
         """Return where this space's rays enter and leave a body."""
         return depths(body, self.view, self.window)
+
+    def around(self, body: Ellipsoid) -> tuple[Window, "_Room"] | None:
+        """Return the part of this space that a body is seen in, its place in this one first; None if it is not."""
+        window = overlap(self.window, bounds([body], self.view))
+        if window is None:
+            return None
+        rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(window, self.window, strict=True))
+        here = (rows, columns)
+        cavity, central, dome = (
+            Depths(part.near[here], part.far[here]) for part in (self.cavity, self.central, self.dome)
+        )
+        return here, _Room(cavity, central, dome, self.space[here], self.outline[here], self.view, window)
 
 
 def _length_without(part: Depths, first: Depths, second: Depths) -> np.ndarray:
@@ -126,16 +141,32 @@ def _fill(lung: Lung, lesion: Lesion, room: _Room, tissue: Tissue) -> _Effect:
     """Put nodules, or the patches of a consolidation, in place of lung."""
     filled = np.zeros_like(room.space)
     for solid in lesion.solids:
-        body = room.depths(Ellipsoid(lung.cavity.at(solid.centre), np.diag(solid.radii)))
-        part = room.within(body)
+        body = Ellipsoid(lung.cavity.at(solid.centre), np.diag(solid.radii))
+        if (seen := room.around(body)) is None:
+            continue
+        here, near = seen
+        chords = near.depths(body)
+        part = near.within(chords)
+        if solid.hollow:
+            part -= near.within(near.depths(body.part(np.zeros(3), np.full(3, solid.hollow))))
         if solid.soft:
             # along a chord L of an ellipsoid with middle chord D, 1 - r² adds up to 2/3 L (L / D)²
-            part *= np.float32(2 / 3) * (body.length() / np.float32(2 * solid.radii[2])) ** 2
-        filled += part
+            part *= np.float32(2 / 3) * (chords.length() / np.float32(2 * solid.radii[2])) ** 2
+        filled[here] += part
     np.minimum(filled, room.space, out=filled)
     density = np.float32(lesion.density) * (1 + np.float32(lesion.patchiness) * tissue.texture[room.window])
     soft = (np.clip(density, tissue.density, 1) - np.float32(tissue.density)) * filled
     return _Effect(soft, filled > LEAST_CHANGE, 1 - filled / np.maximum(room.space, 1), lung.vessels)
+
+
+def _thread(lung: Lung, lesion: Lesion, room: _Room, tissue: Tissue) -> _Effect:
+    """Cover the lung with a net, thicker towards the base: where the unevenness of its tissue changes sign."""
+    share = room.space / np.float32(max(room.space.max(), 1))
+    share *= np.linspace(0.25, 1, len(share), dtype=np.float32)[:, None]
+    threads = np.maximum(1 - np.float32(2.2) * np.abs(tissue.texture[room.window]), 0)
+    soft = np.float32(lesion.net) * share * (np.float32(0.25) + threads)
+    changed = room.outline & (np.float32(lesion.net) * share > LEAST_THREAD)
+    return _Effect(soft, changed, np.float32(1), lung.vessels)
 
 
 def _flood(lung: Lung, remnant: Ellipsoid, lesion: Lesion, room: _Room, tissue: Tissue) -> _Effect:

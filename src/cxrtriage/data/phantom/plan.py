@@ -15,7 +15,15 @@ from cxrtriage.data.phantom.film import generator
 
 FILMS_OF_A_PATIENT = (0.76, 0.18, 0.06)  # shares of patients with 1, 2 and 3 films: 1.3 on average
 # of abnormal films that are no emergency
-FINDING_SHARES = {"nodule": 0.15, "consolidation": 0.23, "effusion": 0.22, "pneumothorax": 0.2, "cardiomegaly": 0.2}
+FINDING_SHARES = {
+    "nodule": 0.13,
+    "consolidation": 0.2,
+    "effusion": 0.2,
+    "pneumothorax": 0.17,
+    "cardiomegaly": 0.18,
+    "tuberculosis": 0.07,
+    "interstitial": 0.05,
+}
 CHANGED = 0.15  # share of a patient's later films whose label is drawn anew: fallen ill, or well again
 
 

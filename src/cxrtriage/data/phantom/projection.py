@@ -13,7 +13,7 @@ and both a and the discriminant b² - a c are quadratic forms in (u, v, 1): a fe
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,10 +105,11 @@ class Depths:
         return hit
 
 
-def bounds(body: Ellipsoid, view: View) -> Window:
-    """Return the part of the film that a body's projection fits in."""
-    reach = np.linalg.norm(body.axes, axis=1)  # half sides of the box around it
-    return view.window(body.centre + CORNERS * reach)
+def bounds(bodies: Sequence[Ellipsoid], view: View) -> Window:
+    """Return the part of the film that the bodies' projections fit in."""
+    # half sides of the box around each
+    boxes = [body.centre + CORNERS * np.linalg.norm(body.axes, axis=1) for body in bodies]
+    return view.window(np.concatenate(boxes))
 
 
 def depths(body: Ellipsoid, view: View, window: Window) -> Depths:
@@ -126,7 +127,7 @@ def union(bodies: Iterable[Ellipsoid], view: View, window: Window) -> Depths:
     shape = (window[0].stop - window[0].start, window[1].stop - window[1].start)
     near, far = np.full(shape, FAR), np.full(shape, -FAR)
     for body in bodies:
-        needed = _overlap(window, bounds(body, view))
+        needed = overlap(window, bounds([body], view))
         if needed is None:
             continue
         part = depths(body, view, needed)
@@ -136,7 +137,7 @@ def union(bodies: Iterable[Ellipsoid], view: View, window: Window) -> Depths:
     return Depths(near, far)
 
 
-def _overlap(first: Window, second: Window) -> Window | None:
+def overlap(first: Window, second: Window) -> Window | None:
     """Return what two windows share, None if nothing."""
     rows, columns = (slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
     return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None

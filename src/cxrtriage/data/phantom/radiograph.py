@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from cxrtriage.data.phantom.abnormalities import Lesion
-from cxrtriage.data.phantom.anatomy import Anatomy
+from cxrtriage.data.phantom.anatomy import Anatomy, Gas
 from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes, join
 from cxrtriage.data.phantom.lungs import Tissue, project_lung
-from cxrtriage.data.phantom.projection import View, add_tubes, bounds, depths, union
+from cxrtriage.data.phantom.projection import View, above, add_tubes, bounds, depths, union
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def project(
     masks = Masks(np.zeros(soft.shape, dtype=bool), np.zeros(soft.shape, dtype=bool))
     images = []
     for lung in anatomy.lungs:
-        here = lesion if lesion is not None and lesion.side == lung.side else None
+        here = lesion if lesion is not None and lesion.lies_in(lung.side) else None
         images.append(project_lung(lung, here, anatomy.mediastinum, tissue, view))
     seen = np.full_like(soft, 1 - tissue.density)  # vessels show by what they have more than the lung around them
     for image in images:
@@ -52,11 +52,12 @@ def project(
     vessels = np.zeros_like(soft)
     add_tubes(vessels, join([image.vessels for image in images]), view)
     soft += vessels * seen
-    if lesion is not None and lesion.side == 0:
+    if lesion is not None and lesion.finding == "cardiomegaly":
         for body in anatomy.heart:
-            window = bounds(body, view)
+            window = bounds([body], view)
             masks.lesion[window] |= depths(body, view, window).hit
-    _add_body(soft, anatomy.stomach, -1, view)
+    for gas in anatomy.gas:
+        _add_gas(soft, gas, view)
     add_tubes(soft, anatomy.airways, view)
     bone = np.zeros_like(soft)
     add_tubes(bone, anatomy.bones, view)
@@ -82,6 +83,14 @@ def _trunk(anatomy: Anatomy, view: View) -> np.ndarray:
 
 def _add_body(canvas: np.ndarray, body: Ellipsoid, fill: float, view: View) -> None:
     """Add a body's chords, in depth, to the canvas."""
-    window = bounds(body, view)
+    window = bounds([body], view)
     if canvas[window].size:
         canvas[window] += np.float32(fill) * depths(body, view, window).length()
+
+
+def _add_gas(canvas: np.ndarray, gas: Gas, view: View) -> None:
+    """Take soft tissue away where there is gas."""
+    window = bounds([gas.body], view)
+    if canvas[window].size:
+        there = depths(gas.body, view, window) & above(gas.level, view, window)
+        canvas[window] -= np.float32(gas.share) * there.length()
