@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from cxrtriage import pipeline
 from cxrtriage.data.phantom import make_phantoms
 from cxrtriage.data.prepared.store import open_prepared
 from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
+from cxrtriage.explain import attribution, cases, claim, folder
 from cxrtriage.model.bundle import load_card
-from cxrtriage.pipeline import FitResult, evaluate_csv, evaluate_model, fit, recalibrate_for
+from cxrtriage.pipeline import FitResult, evaluate_csv, evaluate_model, explain_model, fit, recalibrate_for
 
 SETTINGS = {"size": 128, "epochs": 2, "batch": 16, "workers": 1, "explain_films": 2}
 
@@ -21,6 +23,15 @@ SETTINGS = {"size": 128, "epochs": 2, "batch": 16, "workers": 1, "explain_films"
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_phantoms(tmp_path_factory.mktemp("phantoms"), 80, 128, ratio=(50, 50, 0), workers=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps() -> Iterator[None]:
+    """A network of two epochs is never sure, so opposite-label images would take all the steps they may."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (attribution, cases, claim):
+            patch.setattr(module, "STEPS", 3)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +44,7 @@ def test_fit_leaves_every_stage_in_its_place(fitted: FitResult) -> None:
     assert {
         "manifest.csv", "duplicates.csv", "prepared/images.npy", "prepared/rejects.csv", "run/history.csv",
         "run/config.toml", "run/model.safetensors", "evaluation/predictions.csv", "evaluation/metrics.json",
+        "explanations/explanations.json", "explanations/cases.csv", "report.html",
     } <= names  # fmt: skip
     for figure in ("curves", "confusion", "roc", "calibration", "scores", "equalisation"):
         assert {f"evaluation/{figure}.svg", f"evaluation/{figure}.png"} <= names
@@ -62,10 +74,29 @@ def test_a_second_start_trains_and_measures_nothing_again(
     before = {path: path.stat().st_mtime_ns for path in (fitted.out / "prepared").iterdir()}
     history = (fitted.out / "run" / "history.csv").read_text()
     monkeypatch.setattr(pipeline, "shortcut_audit", None)  # would fail if it were called
+    monkeypatch.setattr(folder, "measure_explanations", None)
     again = fit(phantoms.parent, phantoms, fitted.out, **SETTINGS)
     assert again.metrics == json.loads((fitted.out / "evaluation" / "metrics.json").read_text())
+    assert again.explanations == fitted.explanations
     assert (fitted.out / "run" / "history.csv").read_text() == history
     assert {path: path.stat().st_mtime_ns for path in (fitted.out / "prepared").iterdir()} == before
+
+
+def test_methods_scored_by_themselves_score_as_at_the_end_of_the_fit(fitted: FitResult, tmp_path: Path) -> None:
+    again = explain_model(fitted.model, fitted.out / "prepared", tmp_path / "again", explain_films=2)
+    assert fitted.explanations is not None
+    for name in ("films", "references", "lesions", "symmetry", "notes"):
+        assert again[name] == fitted.explanations[name], name
+    pictures = {path.name for path in (tmp_path / "again" / "cases").iterdir()}
+    assert pictures == set(pd.read_csv(tmp_path / "again" / "cases.csv")["picture"])
+
+
+def test_films_without_a_split_are_all_explained(fitted: FitResult, phantoms: Path, tmp_path: Path) -> None:
+    labels = pd.read_csv(phantoms).drop(columns=["split"], errors="ignore").head(12)
+    labels["path"] = [str(phantoms.parent / path) for path in labels["path"]]
+    labels.drop(columns=["lung_mask", "lesion_mask"]).to_csv(tmp_path / "others.csv", index=False)
+    found = explain_model(fitted.model, tmp_path / "others.csv", tmp_path / "out", explain_films=1)
+    assert (found["split"], found["films"], found["lesions"]) == (None, 1, None)
 
 
 def test_other_settings_in_the_same_folder_are_refused(fitted: FitResult, phantoms: Path) -> None:
@@ -98,7 +129,7 @@ def test_recalibration_writes_another_file_and_leaves_the_model_alone(fitted: Fi
 
 
 def test_a_prepared_set_of_another_recipe_is_refused(fitted: FitResult, phantoms: Path, tmp_path: Path) -> None:
-    fit(phantoms.parent, phantoms, tmp_path / "other", **(SETTINGS | {"size": 144, "epochs": 1}))
+    fit(phantoms.parent, phantoms, tmp_path / "other", **(SETTINGS | {"size": 144, "epochs": 1, "explain_films": 0}))
     with pytest.raises(ModelError, match=r"size=128.*size=144"):
         evaluate_model(fitted.model, tmp_path / "other" / "prepared", tmp_path / "evaluation")
 
@@ -106,11 +137,13 @@ def test_a_prepared_set_of_another_recipe_is_refused(fitted: FitResult, phantoms
 def test_class_folders_need_no_table(phantoms: Path, tmp_path: Path) -> None:
     labels = pd.read_csv(phantoms)
     for path, label in zip(labels["path"], labels["label"], strict=True):
-        folder = tmp_path / "films" / ("normal", "abnormal")[label]
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(phantoms.parent / path, folder)
-    result = fit(tmp_path / "films", None, tmp_path / "out", **(SETTINGS | {"epochs": 1}))
+        of_class = tmp_path / "films" / ("normal", "abnormal")[label]
+        of_class.mkdir(parents=True, exist_ok=True)
+        shutil.copy(phantoms.parent / path, of_class)
+    result = fit(tmp_path / "films", None, tmp_path / "out", **(SETTINGS | {"epochs": 1, "explain_films": 0}))
     assert result.model.exists()
+    assert result.explanations is None
+    assert result.report.exists()
 
 
 def test_too_many_unreadable_films_stop_the_fit_and_are_listed(phantoms: Path, tmp_path: Path) -> None:
@@ -126,7 +159,8 @@ def test_too_many_unreadable_films_stop_the_fit_and_are_listed(phantoms: Path, t
 def test_a_budget_is_kept_for_the_next_start(phantoms: Path, tmp_path: Path) -> None:
     """What is left of a budget differs from start to start; a run is taken up with what it was given first."""
     settings = {key: SETTINGS[key] for key in ("size", "batch", "workers")} | {"budget_s": 30.0}
-    fit(phantoms.parent, phantoms, tmp_path / "out", **settings)
+    result = fit(phantoms.parent, phantoms, tmp_path / "out", **settings)
+    assert result.explanations is None  # they would take longer than such a budget
     given = json.loads((tmp_path / "out" / "budget.json").read_text())["training_s"]
     assert given < 30
     fit(phantoms.parent, phantoms, tmp_path / "out", **settings)

@@ -21,6 +21,7 @@ SIZE = 144
 DICOM_FILMS = 10
 DICOM_SIZE = 3000
 EPOCHS = 24  # enough on phantoms, and done in minutes on two cores
+EXPLAIN_FILMS = 16  # a third less time than with what `fit` takes
 
 
 def run_demo(out: Path, *, films: int = 300, seed: int = 0) -> FitResult:
@@ -46,7 +47,14 @@ def run_demo(out: Path, *, films: int = 300, seed: int = 0) -> FitResult:
 
     logger.info("2/3 fitting GoogLeNet")
     result = fit(
-        labels.parent, out / "manifest.csv", out / "fitted", net="googlenet", size=SIZE, epochs=EPOCHS, seed=seed
+        labels.parent,
+        out / "manifest.csv",
+        out / "fitted",
+        net="googlenet",
+        size=SIZE,
+        epochs=EPOCHS,
+        explain_films=EXPLAIN_FILMS,
+        seed=seed,
     )
 
     logger.info("3/3 scoring the DICOM films")

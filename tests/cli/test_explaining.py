@@ -117,3 +117,9 @@ def test_user_errors_are_one_sentence(model: Path, films: Path, tmp_path: Path) 
     with pytest.raises(ConfigError, match="--film-like and --noise are for --method opposite, not for occlusion"):
         run(films, "--model", model, "--method", "occlusion", "--noise", 2)
     assert run(films, "--model", model, "--method", "lime").exit_code == 2
+
+
+def test_neither_films_nor_something_to_score_is_one_sentence(model: Path, films: Path) -> None:
+    for arguments in ((), (films, "--score", films)):
+        with pytest.raises(ConfigError, match="explain takes either films, or --score"):
+            run(*arguments, "--model", model)

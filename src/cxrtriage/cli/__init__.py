@@ -11,7 +11,7 @@ import sys
 import typer
 
 from cxrtriage import __version__
-from cxrtriage.cli import explaining, judging, learning, making, reporting
+from cxrtriage.cli import explaining, judging, learning, making, reporting, serving
 from cxrtriage.errors import CxrTriageError
 
 INTERRUPTED = 130  # what Typer makes of Ctrl-C: 128 + SIGINT
@@ -45,6 +45,7 @@ making.add_commands(app)
 judging.add_commands(app)
 explaining.add_commands(app)
 reporting.add_commands(app)
+serving.add_commands(app)
 
 
 def main() -> None:

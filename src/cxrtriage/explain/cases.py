@@ -21,6 +21,7 @@ from cxrtriage.model.bundle import Model
 from cxrtriage.records import LABEL_NAMES
 
 FILMS = 2  # of each kind
+STEPS = 60  # most; a film that is not there by then is shown as far as it went
 FORMS = {"plain": PLAIN, "film-like": FILM_LIKE}
 
 
@@ -176,7 +177,7 @@ def _driven_films(
         kind = f"opposite_from_{LABEL_NAMES[label]}"
         driven = {
             name: opposite_images(
-                model, _images_of(prepared, rows), np.full(len(rows), 1 - label), form=form, seed=seed
+                model, _images_of(prepared, rows), np.full(len(rows), 1 - label), steps=STEPS, form=form, seed=seed
             )
             for name, form in FORMS.items()
         }
@@ -190,7 +191,7 @@ def _driven_noise(model: Model, prepared: PreparedSet, folder: Path, seed: int) 
         kind = f"opposite_from_noise_to_{LABEL_NAMES[target]}"
         for name, form in FORMS.items():
             noise = noise_films(1, prepared.recipe.size, form, seed)
-            changed = opposite_images(model, noise, np.array([target]), form=form, seed=seed)
+            changed = opposite_images(model, noise, np.array([target]), steps=STEPS, form=form, seed=seed)
             probability = float(changed.probability_before[0])
             decision = "abnormal" if probability >= model.card.threshold else "normal"
             yield _opposite_case(kind, 0, name, changed, ("", "", probability, decision), folder)

@@ -235,6 +235,10 @@ def _sign(figure: Figure) -> int:
 
 def _signed(figure: Figure) -> str:
     """Return "+0.031 (+0.010 to +0.052)"."""
+    if figure["estimate"] is None:
+        return "unknown"
+    digits = 3 if abs(figure["estimate"]) >= 0.0005 else 5
     if figure["lower"] is None or figure["upper"] is None:
-        return f"{figure['estimate']:+.3f}" if figure["estimate"] is not None else "unknown"
-    return f"{figure['estimate']:+.3f}, {figure['lower']:+.3f} to {figure['upper']:+.3f}".replace("-", "−")
+        return f"{figure['estimate']:+.{digits}f}"
+    numbers = (f"{figure[name]:+.{digits}f}" for name in ("estimate", "lower", "upper"))
+    return "{}, {} to {}".format(*numbers).replace("-", "−")

@@ -77,7 +77,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _value(figure: Figure | None, digits: int = 2) -> str:
     """Return a figure, a dash where not defined."""
-    return "–" if not figure or figure["estimate"] is None else f"{figure['estimate']:.{digits}f}".replace("-", "−")
+    return "–" if not figure or figure["estimate"] is None else f"{figure['estimate']:z.{digits}f}".replace("-", "−")
 
 
 def _with_interval(figure: Figure | None, digits: int = 2) -> str:
@@ -85,5 +85,5 @@ def _with_interval(figure: Figure | None, digits: int = 2) -> str:
     if not figure or figure["lower"] is None or figure["upper"] is None:
         return _value(figure, digits)
     between = " to " if figure["lower"] < 0 else "–"
-    interval = f"{figure['lower']:.{digits}f}{between}{figure['upper']:.{digits}f}".replace("-", "−")
+    interval = f"{figure['lower']:z.{digits}f}{between}{figure['upper']:z.{digits}f}".replace("-", "−")
     return f"{_value(figure, digits)} ({interval})"

@@ -10,14 +10,14 @@ Entry = Mapping[str, float | None]
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number with a true minus sign, a dash where it is not defined.
+    """Return a number with a true minus sign, none before a zero; a dash where it is not defined.
 
     Examples
     --------
-    >>> number(-0.12345), number(None)
-    ('−0.123', '–')
+    >>> number(-0.12345), number(-0.00001), number(None)
+    ('−0.123', '0.000', '–')
     """
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return "–" if value is None else f"{value:z.{digits}f}".replace("-", "−")
 
 
 def value(entry: Entry | None, digits: int = 3) -> str:

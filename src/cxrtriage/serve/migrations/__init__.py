@@ -1,0 +1,1 @@
+"""The history of the tables, read by Alembic; `migrate` runs it."""

@@ -1,0 +1,175 @@
+"""The parent of the node's processes: starts them, starts them again when they die, stops them all.
+
+    cxrtriage serve (this)
+    ├── receiver            unless --role worker
+    └── worker, ...         unless --role receiver
+
+A process that dies is replaced after a back-off, which a minute of health forgets; what it had leased goes
+back to the queue at once. A process whose first start fails for a reason that a restart cannot mend ends
+the node with status 1; the process has said why. If the parent itself is killed, the children see their
+standard input end, and stop.
+"""
+
+import logging
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from cxrtriage.errors import ConfigError
+from cxrtriage.serve import process
+from cxrtriage.serve.database import open_database
+from cxrtriage.serve.migrate import migrate
+from cxrtriage.serve.queue import Queue
+from cxrtriage.serve.settings import NodeSettings, load_settings
+
+LOGGER = logging.getLogger(__name__)
+Role = Literal["all", "receiver", "worker"]
+
+LOOK_S = 0.1
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.2, 30.0
+HEALTHY_S = 60.0  # a process that lived so long starts its back-off anew
+STOP_S = 20.0  # to finish the film in hand; then it is killed
+
+
+@dataclass(slots=True)
+class Child:
+    """One process of the node, and its successors."""
+
+    name: str
+    arguments: Sequence[str]
+    leases: bool = False  # whether it takes films, under a name that is its last argument
+    owner: str = ""
+    running: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    start_at: float = 0.0
+    backoff_s: float = FIRST_BACKOFF_S
+    starts: int = field(default=0)
+
+    def start(self) -> None:
+        """Start the process."""
+        self.owner = f"{socket.gethostname()[:40]}-{secrets.token_hex(8)}"
+        arguments = [*self.arguments, self.owner] if self.leases else self.arguments
+        self.running = subprocess.Popen([sys.executable, "-m", "cxrtriage.serve", *arguments], stdin=subprocess.PIPE)
+        self.started_at = time.monotonic()
+        self.starts += 1
+
+    def plan_restart(self) -> None:
+        """Note when to start again after a death."""
+        lived = time.monotonic() - self.started_at
+        if lived > HEALTHY_S:
+            self.backoff_s = FIRST_BACKOFF_S
+        self.start_at = time.monotonic() + self.backoff_s
+        self.backoff_s = min(2 * self.backoff_s, LONGEST_BACKOFF_S)
+        self.running = None
+
+
+def serve(home: Path, model: Path | None, role: Role = "all") -> None:
+    """Run the node at `home` until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    home : its folder; made at the first start, with the settings in it
+    model : model file, needed unless `role` is "receiver"
+    role : which processes to run here
+
+    Raises
+    ------
+    ConfigError
+        If the settings, the database, the port or the model cannot be used.
+    """
+    process.log_to_stderr("node")
+    settings = prepare_home(home)
+    engine = open_database(settings.database.url)
+    backup = migrate(engine)
+    if backup is not None:
+        LOGGER.info("upgraded the database; what it was before is in %s", backup)
+    queue = Queue(engine, settings.worker)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    children = _children(home, model, role, settings)
+    try:
+        for child in children:
+            child.start()
+        while not stopping.wait(LOOK_S):
+            for child in children:
+                _look_after(child, queue)
+    finally:
+        _stop(children)
+        _release(children, queue)
+        engine.dispose()
+    LOGGER.info("stopped")
+
+
+def prepare_home(home: Path) -> NodeSettings:
+    """Make the node's folder, readable by its owner alone, and return its settings."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {home}: {error.strerror}. Choose another --home.") from error
+    return load_settings(home)
+
+
+def _children(home: Path, model: Path | None, role: Role, settings: NodeSettings) -> list[Child]:
+    children = []
+    if role in ("all", "receiver"):
+        children.append(Child("receiver", ["receiver", str(home)]))
+    if role in ("all", "worker"):
+        if model is None:
+            raise ConfigError("a node that scores needs a model file. Give one with --model FILE.")
+        arguments = ["worker", str(home), str(model)]
+        children += [Child("worker", arguments, leases=True) for _ in range(settings.worker.processes)]
+    return children
+
+
+def _look_after(child: Child, queue: Queue) -> None:
+    """Start a child again if it is time, and see to what a dead one left."""
+    if child.running is None:
+        if time.monotonic() >= child.start_at:
+            child.start()
+        return
+    status = child.running.poll()
+    if status is None:
+        return
+    if status == process.CANNOT_START and child.starts == 1:
+        raise ConfigError(f"the {child.name} cannot start; what it said stands above.")
+    how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    LOGGER.error("the %s died (%s), starting another", child.name, how)
+    _release([child], queue)
+    child.plan_restart()
+
+
+def _release(children: Sequence[Child], queue: Queue) -> None:
+    """Put back what dead processes held; if the database is away, their leases end by themselves."""
+    for child in children:
+        if child.leases and child.owner:
+            try:
+                queue.release(child.owner)
+            except SQLAlchemyError as error:
+                LOGGER.error("the database does not answer (%s)", type(error).__name__)
+
+
+def _stop(children: Sequence[Child]) -> None:
+    """Ask all to stop, wait, and kill who does not."""
+    running = [child.running for child in children if child.running is not None]
+    for popen in running:
+        popen.terminate()
+    deadline = time.monotonic() + STOP_S
+    for popen in running:
+        try:
+            popen.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            popen.wait()
+        if popen.stdin is not None:
+            popen.stdin.close()

@@ -1,0 +1,101 @@
+"""Databases, a model and a small film for the node's tests."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from sqlalchemy import Engine, create_engine, text
+
+from cxrtriage.config import Recipe
+from cxrtriage.model.architectures import build_network
+from cxrtriage.model.bundle import ModelCard, Scope, save_model
+from cxrtriage.serve.database import open_database
+from cxrtriage.serve.migrate import migrate
+
+POSTGRES_PORT = 5432  # only the name of a socket file: nothing listens on the network
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    """A PostgreSQL of our own, and a way to a fresh database in it."""
+    bins = [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
+    initdb = shutil.which("initdb", path=os.pathsep.join([*map(str, bins), os.environ["PATH"]]))
+    if initdb is None:
+        pytest.skip("PostgreSQL is not installed")
+    user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="cxrpg"))
+    if user:
+        shutil.chown(folder, user)
+    folder.chmod(0o755)
+
+    def run(program: str, *arguments: object) -> None:
+        command = [str(Path(initdb).with_name(program)), *map(str, arguments)]
+        # not captured: the server would hold the pipe open
+        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    data = folder / "data"
+    run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c port={POSTGRES_PORT} -c fsync=off"
+    run("pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+
+    def url(name: str) -> str:
+        return f"postgresql://postgres@/{name}?host={folder}&port={POSTGRES_PORT}"
+
+    made = 0
+
+    def fresh() -> str:
+        nonlocal made
+        made += 1
+        admin = create_engine(url("postgres").replace("://", "+psycopg://", 1), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE node{made}"))
+        admin.dispose()
+        return url(f"node{made}")
+
+    yield fresh
+    run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/node.sqlite"
+    fresh: Callable[[], str] = request.getfixturevalue("postgres")
+    return fresh()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """A database of each kind with its tables."""
+    engine = open_database(database_url)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Engine]:
+    """Tables in SQLite, for what does not depend on the database."""
+    engine = open_database(f"sqlite:///{tmp_path}/node.sqlite")
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained GoogLeNet for adults, frontal: its scores mean nothing, but they are scores."""
+    torch.manual_seed(0)
+    card = ModelCard(
+        architecture="googlenet", recipe=Recipe(size=128), scope=Scope(views=("PA", "AP"), age_years=(18, 95))
+    )
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(path, build_network("googlenet", 2, 128), card)
+    return path

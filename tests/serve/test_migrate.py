@@ -1,0 +1,88 @@
+import shutil
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, inspect, text
+
+from cxrtriage.errors import ConfigError
+from cxrtriage.serve.database import open_database
+from cxrtriage.serve.migrate import MIGRATIONS, database_version, migrate
+from cxrtriage.serve.tables import metadata
+
+LATER = """
+import sqlalchemy as sa
+from alembic import op
+revision = "9999"
+down_revision = "0001"
+def upgrade():
+    op.add_column("study", sa.Column("later", sa.Integer()))
+    {then}
+"""
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> Path:
+    """The migrations of a version to come."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "v9999_later.py").write_text(LATER.format(then=""))
+    return folder
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_processes_that_start_together_migrate_once(database_url: str) -> None:
+    def start(_: int) -> str | None:
+        engine = open_database(database_url)
+        migrate(engine)
+        version = database_version(engine)
+        engine.dispose()
+        return version
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(start, range(4))) == ["0001"] * 4
+
+
+def test_an_upgrade_of_sqlite_keeps_a_copy_of_what_was_before(sqlite: Engine, later: Path) -> None:
+    with sqlite.begin() as connection:
+        connection.execute(text("INSERT INTO study VALUES (1, '1.2', 'A1', '2026-01-01')"))
+    backup = migrate(sqlite, later)
+    assert backup is not None
+    with closing(sqlite3.connect(backup)) as connection:
+        assert connection.execute("SELECT * FROM study").fetchall() == [(1, "1.2", "A1", "2026-01-01")]
+    with sqlite.connect() as connection:
+        assert connection.execute(text("SELECT accession_number, later FROM study")).all() == [("A1", None)]
+    assert migrate(sqlite, later) is None
+
+
+def test_a_step_that_fails_is_undone_as_a_whole(engine: Engine, later: Path) -> None:
+    (later / "versions" / "v9999_later.py").write_text(LATER.format(then="op.execute('SELECT * FROM nowhere')"))
+    with pytest.raises(ConfigError, match="brought up to date"):
+        migrate(engine, later)
+    assert database_version(engine) == "0001"
+    assert "later" not in {column["name"] for column in inspect(engine).get_columns("study")}
+
+
+def test_a_database_of_a_newer_version_is_refused(engine: Engine, later: Path) -> None:
+    migrate(engine, later)
+    with pytest.raises(ConfigError, match=r"does not know .*9999.*Start the newer cxrtriage"):
+        migrate(engine)
+
+
+def test_a_database_that_does_not_answer_is_told_without_its_password(tmp_path: Path) -> None:
+    url = f"postgresql://someone:hunter2@/node?host={tmp_path}"
+    with pytest.raises(ConfigError, match="could not be opened") as caught:
+        migrate(open_database(url))
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError, match="expected postgresql://") as caught:
+        open_database("mysql://someone:hunter2@host/node")
+    assert "hunter2" not in str(caught.value)
