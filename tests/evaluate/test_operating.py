@@ -106,11 +106,11 @@ def test_what_a_point_reached_is_measured_over_films_with_an_interval_over_patie
 
 @pytest.mark.parametrize("counts", [(9, 40), (40, 9), (0, 40), (5, 0)])
 def test_too_few_patients_of_a_class_leave_the_plain_threshold(counts: tuple[int, int]) -> None:
-    choice = choose_operating_points(*films(*counts), split="these films")
+    choice = choose_operating_points(*films(*counts), split="the set")
     assert choice.points == []
     assert choice.decision == "0.5"
     assert "expected at least 10 of each" in choice.undetermined["youden"]
-    assert choice.undetermined["cost 5:1"].startswith("cost 5:1 cannot be determined: these films has")
+    assert choice.undetermined["cost 5:1"].startswith("cost 5:1 cannot be determined: the set has")
 
 
 def test_scores_that_are_all_equal_flag_every_film() -> None:

@@ -73,7 +73,7 @@ def test_few_films_are_calibrated_but_promise_no_sensitivity(written: Path, scor
     assert card.decision == "youden"
     assert "cannot be determined" in card.validation["undetermined"]["sensitivity 0.95"]
     assert card.calibration != Calibration()
-    assert card.operating_points[0].split == "these films"
+    assert card.operating_points[0].split == "the set"
 
 
 def test_films_of_one_class_leave_the_model_uncalibrated_and_say_so(

@@ -50,7 +50,7 @@ def recalibrate_model(path: Path, prepared: PreparedSet, split: str | None = "va
     not_calibrated = why_not_calibrated(logit, truth)
     calibration = Calibration() if not_calibrated else fit_calibration(logit, truth)
     films["probability"] = calibrate(logit, calibration)
-    name = split or "these films"
+    name = split or "the set"
     choice = choose_operating_points(truth, films["probability"].to_numpy(), films["patient_id"].to_numpy(), split=name)
     for sentence in [not_calibrated, *choice.undetermined.values()]:
         if sentence:

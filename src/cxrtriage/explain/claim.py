@@ -240,5 +240,5 @@ def _signed(figure: Figure) -> str:
     digits = 3 if abs(figure["estimate"]) >= 0.0005 else 5
     if figure["lower"] is None or figure["upper"] is None:
         return f"{figure['estimate']:+.{digits}f}"
-    numbers = (f"{figure[name]:+.{digits}f}" for name in ("estimate", "lower", "upper"))
+    numbers = (f"{figure[name]:+z.{digits}f}" for name in ("estimate", "lower", "upper"))
     return "{}, {} to {}".format(*numbers).replace("-", "−")

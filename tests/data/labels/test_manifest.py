@@ -187,7 +187,7 @@ def test_a_table_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, te
 
 
 def test_a_missing_table_and_a_folder_in_its_place_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="there is no table"):
+    with pytest.raises(SourceError, match="there is neither a table nor a folder"):
         read_manifest(tmp_path / "labels.csv")
     with pytest.raises(SourceError, match="is a folder, expected a table"):
         read_manifest(tmp_path)

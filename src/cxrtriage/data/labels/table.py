@@ -47,7 +47,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except IsADirectoryError as error:
         raise SourceError(f"{path} is a folder, expected a table. Give the CSV or Parquet file in it.") from error
     except FileNotFoundError as error:
-        raise SourceError(f"there is no table {path}. Check the path.") from error
+        raise SourceError(f"there is neither a table nor a folder {path}. Check the path.") from error
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise SourceError(f"{path} is not UTF-8 text (byte 0x{byte:02X}). Save it as 'CSV UTF-8'.") from error
