@@ -1,5 +1,6 @@
 """Databases, a model and a small film for the node's tests."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -18,6 +19,13 @@ from cxrtriage.serve.database import open_database
 from cxrtriage.serve.migrate import migrate
 
 POSTGRES_PORT = 5432  # only the name of a socket file: nothing listens on the network
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Sockets that pynetdicom leaves to the garbage collector go with the test that left them, which ignores that."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
