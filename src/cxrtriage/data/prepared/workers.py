@@ -167,6 +167,7 @@ def answer(descriptor: int) -> None:
         while True:
             message = connection.recv_bytes()
             try:
+                # safe to unpickle: the pipe is private, and its other end is the process that started this one
                 function, item = pickle.loads(message)
                 reply = (True, function(item))
             except Exception as error:  # whatever it is, the caller is to see it
