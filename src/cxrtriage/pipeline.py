@@ -45,7 +45,7 @@ from cxrtriage.train.plan import pick_accelerator
 logger = logging.getLogger("cxrtriage")
 
 BUDGET_FOR_THE_REST = 0.15  # share of a wall-clock budget kept for measuring and explaining the model
-TIME_TO_EXPLAIN_S = 240  # twice what GoogLeNet at 160 took on two cores; a budget that keeps less for the rest gets none
+TIME_TO_EXPLAIN_S = 240  # twice what GoogLeNet at 160 took on two cores; budgets that keep less get no explanations
 
 
 @dataclass(frozen=True, slots=True)
