@@ -37,9 +37,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
-    films: Annotated[
-        int, typer.Option(min=20, help="Phantoms to train on; two thirds as many again are tested.")
-    ] = 300,
+    films: Annotated[int, typer.Option(min=20, help="Phantoms to train on; half as many again are tested.")] = 360,
     seed: Seed = 0,
 ) -> None:
     """See it work in minutes: make phantoms, fit a network, measure it, score DICOM films.

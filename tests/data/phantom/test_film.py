@@ -12,6 +12,7 @@ from cxrtriage.data.phantom import Phantom, draw_phantom
 from cxrtriage.data.phantom.abnormalities import EMERGENT_FROM, FINDINGS
 from cxrtriage.data.phantom.anatomy import build_anatomy
 from cxrtriage.data.phantom.bones import ribs
+from cxrtriage.data.phantom.cage import draw_cage
 from cxrtriage.data.phantom.confounders import SHARES
 from cxrtriage.data.phantom.film import set_scene
 from cxrtriage.data.phantom.patient import Change, Patient, draw_patient
@@ -245,9 +246,10 @@ def test_one_patient_in_ten_is_a_child_of_a_childs_build() -> None:
 
 def test_a_childs_ribs_lie_more_level() -> None:
     adult = next(one for one in people(100) if one.age >= 18)
+    cage = draw_cage(np.random.default_rng(0))
     steepness = []
     for patient in (adult, replace(adult, age=3.0)):
-        run = ribs(patient, np.random.default_rng(0)).ends
+        run = ribs(patient, cage, np.random.default_rng(0)).ends
         run = run[:, 1] - run[:, 0]
         steepness.append(np.abs(run[:, 1]).sum() / np.linalg.norm(run, axis=1).sum())
     assert steepness[1] < 0.8 * steepness[0]

@@ -131,9 +131,9 @@ def effusion(severity: float, patient: Patient, rng: np.random.Generator) -> Les
 def pneumothorax(severity: float, patient: Patient, rng: np.random.Generator) -> Lesion:
     """Air between the chest wall and a lung that shrinks towards its hilum."""
     side = _either(rng)
-    size = float(np.interp(severity, [0, EMERGENT_FROM, 1], [0.9, 0.66, 0.3]))
+    size = float(np.interp(severity, [0, EMERGENT_FROM, 1], [0.85, 0.56, 0.28]))
     shrunk = np.array([size, size, np.sqrt(size)])
-    remnant = (hilum(side) * [1.4, 1, 1] * (1 - shrunk), shrunk)  # it leans against the mediastinum
+    remnant = (hilum(side) * [1.8, 1, 1] * (1 - shrunk), shrunk)  # it leans against the mediastinum
     change = _pushed(side, severity, 24 * rng.uniform(0.7, 1.3), 22)
     # half of the air it loses leaves a lung; what it loses in volume beyond that makes it denser
     compaction = 0.5 + 0.5 / float(np.prod(shrunk))
@@ -154,19 +154,19 @@ def tuberculosis(severity: float, patient: Patient, rng: np.random.Generator) ->
     solids = []
     for number in range(4 + int(5 * severity)):
         centre = middle + min(number, 1) * rng.normal(0, 1, 3) * [0.16 + 0.06 * severity, 0.07, 0.16]
-        solids.append(Solid(centre, (13 + 12 * severity) * rng.uniform(0.6, 1.3, 3) * size, soft=True))
+        solids.append(Solid(centre, (15 + 12 * severity) * rng.uniform(0.6, 1.3, 3) * size, soft=True))
     for _ in range(4 + int(8 * severity)):
         centre = middle + rng.normal(0, 1, 3) * [0.22, 0.12, 0.2]
         solids.append(Solid(centre, rng.uniform(3, 6) * size * np.ones(3)))
     cavity = Solid(middle + rng.normal(0, 0.03, 3), rng.uniform(12, 19) * size * np.ones(3), hollow=0.72)
     if severity > 0.5:
         solids.append(cavity)
-    return Lesion("tuberculosis", severity, side, solids=tuple(solids), density=0.85, patchiness=0.06)
+    return Lesion("tuberculosis", severity, side, solids=tuple(solids), density=0.92, patchiness=0.06)
 
 
 def interstitial(severity: float, patient: Patient, rng: np.random.Generator) -> Lesion:
     """Thickened walls between the lobules of both lungs: a net of fine lines, densest at the bases."""
-    return Lesion("interstitial", severity, 0, net=(12 + 20 * severity) * rng.uniform(0.9, 1.1))
+    return Lesion("interstitial", severity, 0, net=(17 + 22 * severity) * rng.uniform(0.9, 1.1))
 
 
 FINDINGS: dict[str, Callable[[float, Patient, np.random.Generator], Lesion]] = {

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxrtriage.data.phantom.bones import collar_bones, plates, ribs, shoulder_blades, spine, upper_arms
+from cxrtriage.data.phantom.cage import Cage, draw_cage
 from cxrtriage.data.phantom.geometry import Ellipsoid, Placement, Tubes, join, tube, turn
 from cxrtriage.data.phantom.patient import LEFT, RIGHT, Change, Patient
 from cxrtriage.data.phantom.skin import skin
 from cxrtriage.data.phantom.vessels import grow_vessels
 
 APEX = -154.0  # y of the lungs' tips
-BEND = -140.0  # y where the lungs' lower and larger part would end
-BASE = 80.0  # y where the lungs are widest
+FAT = 0.05  # share by which a plane of fat, with the organs that fold into it, lets more through than soft tissue
 SULCUS = 152.0  # y of the lowest point of the lungs
 
 
@@ -49,7 +49,7 @@ class Lung:
 
 @dataclass(frozen=True, slots=True)
 class Gas:
-    """Gas in stomach or bowel: fills the part of `body` above y = `level`, and `share` (0 to 1) of what lies there."""
+    """Gas in stomach or bowel, or fat: takes `share` (0 to 1) of the part of `body` above y = `level`."""
 
     body: Ellipsoid
     level: float
@@ -70,7 +70,7 @@ class Anatomy:
     heart: tuple[Ellipsoid, ...]
     mediastinum: tuple[Ellipsoid, ...]  # soft tissue between the lungs, heart included
     airways: Tubes  # air in place of soft tissue: filled with -1
-    gas: tuple[Gas, ...]  # under the domes
+    gas: tuple[Gas, ...]  # and fat, under the domes
     bones: Tubes
     plates: tuple[tuple[Ellipsoid, float], ...]  # flat or thick bones, and how much of them is bone mineral
 
@@ -104,28 +104,37 @@ def build_anatomy(
     arms : degrees that the upper arms are held away from the body
     """
     # each part has a generator of its own, so that a change to one leaves the others as they were
-    ribs_rng, right_rng, left_rng, skin_rng, organ_rng, gas_rng = np.random.default_rng(patient.tree).spawn(6)
+    rngs = np.random.default_rng(patient.tree).spawn(9)
+    ribs_rng, right_rng, left_rng, skin_rng, organ_rng, gas_rng, cage_rng, air_rng, spine_rng = rngs
+    cage = draw_cage(cage_rng)
+    breath -= cage.short * (1 - patient.youth)
     raised = 12 * patient.youth - breath
     right, left = (lowered - raised for lowered in change.domes)
     heart = _heart(patient, change, breath, organ_rng)
     vessels = tuple(body.moved((change.shift, 0, 0)) for body in _great_vessels(patient, organ_rng) + _thymus(patient))
-    bones = [spine(patient), ribs(patient, ribs_rng), collar_bones(patient), shoulder_blades(patient, blades)]
+    bones = [
+        spine(patient, spine_rng),
+        ribs(patient, cage, ribs_rng),
+        collar_bones(patient),
+        shoulder_blades(patient, blades),
+    ]
     return Anatomy(
         trunk=skin(patient, arms, skin_rng),
-        lungs=(_lung(RIGHT, right, right_rng), _lung(LEFT, left, left_rng)),
+        lungs=(_lung(RIGHT, cage, right, right_rng), _lung(LEFT, cage, left, left_rng)),
         heart=heart,
         mediastinum=heart + vessels,
-        airways=_airways(change.shift),
-        gas=(_stomach(gas_rng, left), *_bowel(gas_rng, right, left)),
+        airways=_airways(change.shift, air_rng),
+        gas=(_stomach(gas_rng, left), *_bowel(gas_rng, right, left), *_fat(gas_rng, right, left)),
         bones=join([*bones, upper_arms(patient, arms)]),
         plates=plates(patient, blades),
     ).placed(patient.size)
 
 
-def _lung(side: int, lowered: float, rng: np.random.Generator) -> Lung:
+def _lung(side: int, cage: Cage, lowered: float, rng: np.random.Generator) -> Lung:
     """One lung with the dome below it, lower than usual by so many mm, and the vessels in it."""
-    cavity = Ellipsoid.of((side * 70, BASE, -2), (66, BASE - BEND, 82), turn(about_z=-side * 3.5))
-    apex = Ellipsoid.of((side * 60, -72, -16), (52, -72 - APEX, 56), turn(about_z=-side * 5))
+    cavity = cage.cavity(side)
+    round_ = rng.uniform(40, 50)
+    apex = Ellipsoid.of((side * (6 + round_), -72, -16), (round_, -72 - APEX, 56), turn(about_z=-side * 4))
     lowered += rng.normal(0, 4)
     top = 84 + lowered + (11 if side == LEFT else 0)
     steep, x = rng.uniform(0.75, 1.0), side * rng.uniform(66, 76)
@@ -149,6 +158,8 @@ def _heart(patient: Patient, change: Change, breath: float, rng: np.random.Gener
     return (
         placed(17, 0, 22, (66, 44 * long, 46), 40 + lying),
         placed(-9, 2, 16, (43, 50 * long, 42), -8),
+        placed(-22, 17, 12, (29, rng.uniform(24, 34), 30), rng.normal(0, 12)),  # right atrium
+        placed(44, rng.uniform(14, 24), 22, (38, rng.uniform(22, 32), 34), 35 + lying),  # tip of the left ventricle
     )
 
 
@@ -158,12 +169,14 @@ def _great_vessels(patient: Patient, rng: np.random.Generator) -> tuple[Ellipsoi
     wide = rng.uniform(0.85, 1.2)
     unfolded = 0.12 * older * rng.uniform(0.3, 1.5)
     return (
-        Ellipsoid.of((0, -20, -24), (17 + 3 * wide, 260, 30), turn(about_z=rng.normal(0, 1))),
-        Ellipsoid.of((2, -150, 6), (24 * wide, 90, 26)),  # between the lungs' tips
+        Ellipsoid.of((0, -20, -24), (13 + 3 * wide, 260, 30), turn(about_z=rng.normal(0, 1))),
+        Ellipsoid.of((rng.normal(2, 2), -150, 6), (24 * wide, 90, 26)),  # between the lungs' tips
         Ellipsoid.of((9, 24, -16), (33, 30, 27)),  # left atrium
-        Ellipsoid.of((-11 - 3 * wide, -50, 8), (16, 80, 15), turn(about_z=rng.normal(2, 2))),  # superior vena cava
+        Ellipsoid.of(
+            (-11 - 3 * wide, -50, 8), (rng.uniform(14, 21), 80, 17), turn(about_z=rng.normal(2, 2))
+        ),  # superior vena cava
         Ellipsoid.of((9, -135, -2), (20, 60, 18), turn(about_z=10)),  # left subclavian artery
-        Ellipsoid.of((10 + unfolded, 60, -31), (14, 190, 14)),  # descending aorta
+        Ellipsoid.of((12 + unfolded, 60, -31), (rng.uniform(13, 17), 190, 14)),  # descending aorta
         Ellipsoid.of((14, 104, 2), (58, 36, 60)),  # fat between heart and diaphragm
         Ellipsoid.of((-28, 94, 26), (24, 22, 24)),  # and on the right
         Ellipsoid.of((18 + unfolded, -62, -8), (17 + 0.1 * older, 19 + 0.1 * older, 26)),  # aortic knob
@@ -183,13 +196,18 @@ def _thymus(patient: Patient) -> tuple[Ellipsoid, ...]:
     )
 
 
-def _airways(shift: float) -> Tubes:
+def _airways(shift: float, rng: np.random.Generator) -> Tubes:
     """Windpipe and main bronchi; a push of the mediastinum bends the windpipe."""
+    aside, wide = rng.normal(0, 2.5, 3), rng.uniform(0.85, 1.2)
     carina = np.array([2 + 0.8 * shift, -42, -12])
-    trachea = np.array([[0, -230, -2], [0.1 * shift, -150, -4], [0.5 * shift, -95, -8], carina])
+    trachea = np.array(
+        [[aside[0], -230, -2], [aside[1] + 0.1 * shift, -150, -4], [aside[2] + 0.5 * shift, -95, -8], carina]
+    )
     right = carina + np.array([[0, 0, 0], [-18, 20, -2], [-36, 36, -4]])
     left = carina + np.array([[0, 0, 0], [22, 17, -2], [46, 30, -6]])
-    return join([tube(trachea, 8.5, fill=-1), tube(right, 6.5, fill=-1), tube(left, 5.5, fill=-1)])
+    return join(
+        [tube(trachea, (8.8 * wide, 8), fill=-1), tube(right, 6.5 * wide, fill=-1), tube(left, 5.5 * wide, fill=-1)]
+    )
 
 
 def _stomach(rng: np.random.Generator, lowered: float) -> Gas:
@@ -203,7 +221,7 @@ def _stomach(rng: np.random.Generator, lowered: float) -> Gas:
 def _bowel(rng: np.random.Generator, right: float, left: float) -> tuple[Gas, ...]:
     """A few loops of the colon under either dome, more under the left."""
     loops = []
-    for side, lowered, most in ((RIGHT, right, 4), (LEFT, left, 9)):
+    for side, lowered, most in ((RIGHT, right, 7), (LEFT, left, 12)):
         x, y = side * rng.uniform(70, 112), 158 + lowered + rng.uniform(-10, 25)
         for _ in range(int(rng.integers(0, most + 1))):
             x, y = x + rng.normal(0, 13), y + rng.uniform(-6, 12)
@@ -211,5 +229,22 @@ def _bowel(rng: np.random.Generator, right: float, left: float) -> tuple[Gas, ..
             body = Ellipsoid.of(
                 (x, y, rng.normal(10, 20)), (round_ * wide, round_, 12), turn(about_z=rng.normal(0, 35))
             )
-            loops.append(Gas(body, y + 99, rng.uniform(0.2, 0.7)))
+            loops.append(Gas(body, y + 99, rng.uniform(0.1, 0.7)))
     return tuple(loops)
+
+
+def _fat(rng: np.random.Generator, right: float, left: float) -> tuple[Gas, ...]:
+    """Planes of fat round the organs of the belly; they part liver, spleen, kidneys and muscles."""
+    parts = []
+    for side, lowered in ((RIGHT, right), (LEFT, left)):
+        for x, y, round_, high, tilt in (
+            (108, 185, 7, 70, 12),  # along the flank
+            (42, 200, 9, 62, 14),  # along the muscle beside the spine
+            (68, 172, 48, 9, 28),  # below liver or spleen
+            (60, 150, 40, 7, -12),  # above the kidney
+        ):
+            centre = (side * (x + rng.normal(0, 7)), y + lowered + rng.normal(0, 9), rng.normal(-15, 12))
+            radii = (round_ * rng.uniform(0.8, 1.4), high * rng.uniform(0.8, 1.2), rng.uniform(40, 65))
+            body = Ellipsoid.of(centre, radii, turn(about_z=side * (tilt + rng.normal(0, 8))))
+            parts.append(Gas(body, centre[1] + 99, FAT))
+    return tuple(parts)

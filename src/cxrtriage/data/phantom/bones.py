@@ -1,38 +1,38 @@
 """The bones of a chest, in the millimetres of a middle-sized adult.
 
-Comes in: a `Patient`. Goes out: tubes and ellipsoids that hold so much bone mineral. Read next by `anatomy`.
+Comes in: a `Patient` and the `Cage`'s shape. Goes out: tubes and ellipsoids that hold so much bone mineral.
+Read next by `anatomy`.
 """
 
 import numpy as np
 
+from cxrtriage.data.phantom.cage import Cage
 from cxrtriage.data.phantom.geometry import Ellipsoid, Tubes, join, rods, tube, turn
 from cxrtriage.data.phantom.patient import SIDES, Patient
 from cxrtriage.data.phantom.skin import SHOULDER, upper_arm
 
-WIDEST = 80.0  # y of the widest ribs
-TOP = -148.0  # y where the cage would close
 
-
-def spine(patient: Patient) -> Tubes:
-    """Bodies with denser end plates, pedicles, transverse and spinous processes, from the neck to the belly."""
+def spine(patient: Patient, rng: np.random.Generator) -> Tubes:
+    """Bodies, uneven and a little off the midline, and their end plates, pedicles and processes, from neck to belly."""
     dense = patient.bone_density
     level = np.arange(-2.0, 17.0)
     y = _spine_y(level)
-    half = 0.5 * (_spine_y(level + 1) - y) - 2.2
-    width = 12.5 + 0.55 * np.maximum(level, 0)
+    half = 0.5 * (_spine_y(level + 1) - y) - 2.8
+    width = (12.5 + 0.55 * np.maximum(level, 0)) * rng.normal(1, 0.06, len(level))
+    aside = rng.normal(0, 3.5) * np.sin(level / rng.uniform(3, 5) + rng.uniform(0, 2 * np.pi))
     z = -66 + 0.35 * (level - 7) ** 2
 
     def at(x: np.ndarray | float, down: np.ndarray | float, forward: float) -> np.ndarray:
         """Points at so many mm from the middles of the bodies."""
-        return np.stack([np.broadcast_to(x, y.shape), y + down, z + forward], axis=1)
+        return np.stack([x + aside, y + down, z + forward], axis=1)
 
     body = np.stack([width, np.full_like(width, 13)], axis=1)
     across_body = (1.0, 0.0, 0.0)
     parts = [
-        rods(at(0, -half, 0), at(0, half, 0), body, flat=across_body, hollow=0.92, fill=0.2 * dense, core=0.07 * dense)
+        rods(at(0, -half, 0), at(0, half, 0), body, flat=across_body, hollow=0.9, fill=0.38 * dense, core=0.14 * dense)
     ]
     parts += [
-        rods(at(0, edge - 0.8, 0), at(0, edge + 0.8, 0), body + 1, flat=across_body, fill=0.2 * dense)
+        rods(at(0, edge - 0.8, 0), at(0, edge + 0.8, 0), body + 1.5, flat=across_body, fill=0.45 * dense)
         for edge in (-half, half)
     ]
     for side in SIDES:
@@ -44,8 +44,8 @@ def spine(patient: Patient) -> Tubes:
                 (3.6, 5.2),
                 flat=across_body,
                 hollow=0.65,
-                fill=0.28 * dense,
-                core=0.12 * dense,
+                fill=0.42 * dense,
+                core=0.18 * dense,
             ),
             rods(
                 at(root, -2, -22),
@@ -57,43 +57,36 @@ def spine(patient: Patient) -> Tubes:
             ),
         ]
     parts.append(
-        rods(at(0, 2, -26), at(0, 16, -44), (2.6, 7), flat=across_body, hollow=0.5, fill=0.5 * dense, core=0.2 * dense)
+        rods(at(0, 2, -26), at(0, 16, -44), (2.8, 7), flat=across_body, hollow=0.6, fill=0.75 * dense, core=0.2 * dense)
     )
     return join(parts)
 
 
-def ribs(patient: Patient, rng: np.random.Generator) -> Tubes:
+def ribs(patient: Patient, cage: Cage, rng: np.random.Generator) -> Tubes:
     """Twelve pairs: round the cage from the spine, falling all the way to the front, where cartilage begins."""
     parts = []
     dense = patient.bone_density
-    steepness = rng.uniform(1.3, 1.8)
-    fall = rng.normal(1, 0.1) * (1 - 0.4 * patient.youth)  # a child's ribs lie nearly level
+    steepness = rng.uniform(1.1, 1.7)
+    fall = rng.normal(1.12, 0.12) * (1 - 0.4 * patient.youth)  # a child's ribs lie nearly level
     for number in range(1, 13):
         start_y = _spine_y(np.array(number)) - 6 + float(np.interp(number, [1, 2, 4], [14, 7, 0]))
         drop = fall * float(np.interp(number, [1, 2, 4, 7, 10, 12], [52, 72, 100, 124, 128, 100]))
         end = float(np.interp(number, [1, 6, 7, 10, 11, 12], [150, 146, 142, 122, 92, 62]))
-        thick, high = (3.8, 7.5) if number == 1 else (3.4, 6.6)
+        thick, high = (4.0, 7.0) if number == 1 else (4.2, 6.2)
         for side in SIDES:
             wobble = rng.normal(0, 1.8, 2)
             theta = np.radians(np.linspace(9, end, 17 if number > 1 else 12))
-            # nearly level behind, steep in front
-            share = 0.82 * (0.5 - 0.5 * np.cos(theta)) ** steepness + 0.18 * theta / np.pi - 0.05 * np.sin(theta) ** 2
+            # less steep behind than in front
+            share = 0.66 * (0.5 - 0.5 * np.cos(theta)) ** steepness + 0.34 * theta / np.pi - 0.03 * np.sin(theta) ** 2
             y = start_y + wobble[0] + (drop + 3 * wobble[1]) * share
-            half_width, half_depth = _cage(y)
-            half_width = np.minimum(half_width, float(np.interp(number, [1, 2, 3, 4, 5], [62, 94, 113, 126, 999])))
+            half_width, half_depth = cage.extent(y)
+            half_width = np.minimum(half_width, float(np.interp(number, [1, 2, 3, 4, 5], [60, 88, 110, 126, 999])))
             points = np.stack([side * half_width * np.sin(theta), y, -2 - half_depth * np.cos(theta)], axis=1)
             front = (theta[:-1] / np.pi)[:, None]  # ribs get broader and thinner towards the front
-            radii = np.array([high, thick]) * (1 + front * [0.1, -0.7])
+            radii = np.array([high, thick]) * (1 + front * [0.15, -0.5])
             radii[-3:] *= [[0.9], [0.7], [0.45]]  # where cartilage begins
-            parts.append(tube(points, radii, flat=(0, 1, 0), hollow=0.81, fill=dense, core=0.5 * dense))
+            parts.append(tube(points, radii, flat=(0, 1, 0), hollow=0.8, fill=1.15 * dense, core=0.27 * dense))
     return join(parts)
-
-
-def _cage(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return half width and half depth in mm of the rib cage at heights y: a little outside the lungs."""
-    above = np.maximum(WIDEST - y, 0)
-    narrowing = np.sqrt(np.clip(1 - (above / (WIDEST - TOP)) ** 2, 0.2, 1))
-    return 70 - 0.06 * above + 69 * narrowing, 86 * narrowing
 
 
 def collar_bones(patient: Patient) -> Tubes:

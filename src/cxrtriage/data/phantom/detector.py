@@ -21,6 +21,7 @@ METAL = [2.8560, 0.9483, 0.4684]  # iron
 
 SCATTER_MM = 45.0  # spread of scattered radiation
 SCATTERER_MM = 150.0  # of soft tissue, behind which a ray has given rise to as much scatter as it will
+FINE_MM = 6.0  # what is smaller counts as detail
 LEVELLING_MM = 40.0  # what is larger counts as thickness rather than detail
 DARKEST = np.float32(1e-5)  # the smallest signal the detector tells from none
 
@@ -64,14 +65,14 @@ def draw_technique(view_position: str, thickness: float, rng: np.random.Generato
     behind = 0.0205 * (thickness - 95) - np.log1p(0.75 * scatter)
     margins = rng.uniform(0, 0.08, 4) * (rng.random(4) < 0.7) * (rng.random() < 0.45)
     return Technique(
-        quanta=float(np.exp(rng.normal(0, 0.6) + np.interp(thickness, [180, 320], [12.0, 13.8]))),
+        quanta=float(np.exp(rng.normal(0, 0.6) + np.interp(thickness, [180, 320], [11.5, 13.3]))),
         scatter=scatter,
         heel=(float(rng.normal(0, 0.06)), float(rng.normal(0, 0.08))),
         blur=float(rng.uniform(0.15, 0.45)),
         centre=float(behind + rng.normal(0, 0.22)),
-        width=float(rng.triangular(1.9, 2.6, 4.8)),
-        enhancement=float(rng.uniform(0.2, 1.3)),
-        levelling=float(rng.uniform(0.0, 0.4)),
+        width=float(rng.triangular(1.9, 2.5, 4.2)),
+        enhancement=float(rng.uniform(0.4, 1.5)),
+        levelling=float(rng.uniform(0.0, 0.35)),
         bits=12 if rng.random() < 0.6 else 14,
         margins=(float(margins[0]), float(margins[1]), float(margins[2]), float(margins[3])),
     )
@@ -109,7 +110,7 @@ def expose(
     signal *= np.float32(1) + technique.heel[0] * edge[None, :] + technique.heel[1] * edge[:, None]
     blurred: np.ndarray = cv2.GaussianBlur(signal, (0, 0), technique.blur / coarse)
     detail = -np.log(np.maximum(blurred, DARKEST))
-    shade = technique.enhancement * (_smoothed(detail, 12.0 / coarse) - detail)
+    shade = technique.enhancement * (_smoothed(detail, FINE_MM / coarse) - detail)
     shade += technique.levelling * (_smoothed(detail, LEVELLING_MM / coarse) - np.float32(technique.centre))
     if len(blurred) != size:
         blurred = cv2.resize(blurred, (size, size), interpolation=cv2.INTER_LINEAR)

@@ -16,13 +16,13 @@ from cxrtriage.data.phantom.film import generator
 FILMS_OF_A_PATIENT = (0.76, 0.18, 0.06)  # shares of patients with 1, 2 and 3 films: 1.3 on average
 # of abnormal films that are no emergency
 FINDING_SHARES = {
-    "nodule": 0.13,
-    "consolidation": 0.2,
+    "nodule": 0.1,
+    "consolidation": 0.18,
     "effusion": 0.2,
     "pneumothorax": 0.17,
     "cardiomegaly": 0.18,
-    "tuberculosis": 0.07,
-    "interstitial": 0.05,
+    "tuberculosis": 0.09,
+    "interstitial": 0.08,
 }
 CHANGED = 0.15  # share of a patient's later films whose label is drawn anew: fallen ill, or well again
 
@@ -104,7 +104,7 @@ def _diagnosis(label: int, seed: int, patient: int, film: int) -> tuple[str, flo
         str(rng.choice(EMERGENT_FINDINGS)),
     )
     # more plain than subtle ones: a hospital's film is taken because something is suspected
-    grade = float(np.clip(rng.random() ** 0.75 + generator(seed, "course", film).normal(0, 0.05), 0, 0.999))
+    grade = float(np.clip(rng.random() ** 0.5 + generator(seed, "course", film).normal(0, 0.05), 0, 0.999))
     if label == 0:
         return NORMAL, 0.0
     if label == 1:

@@ -50,7 +50,7 @@ def draw_stance(patient: Patient, rng: np.random.Generator) -> Stance:
     # PA: the chest touches the detector in front of it; AP: the detector lies behind the back
     detector_z = (patient.thickness / 2 + rng.uniform(25, 60)) * (-1 if bedside else 1)
     distance = rng.uniform(1000, 1300) if bedside else -1800.0
-    field = rng.uniform(370, 440) * min(1, 1.06 * max(patient.stature, patient.breadth))  # collimated to a child
+    field = rng.uniform(395, 440) * min(1, 1.06 * max(patient.stature, patient.breadth))  # collimated to a child
     aside = rng.normal(0, [0.025, 0.03] if bedside else [0.018, 0.024]) * field
     elbows_up = rng.random() < patient.youth  # a small child's arms are held up beside the head
     return Stance(

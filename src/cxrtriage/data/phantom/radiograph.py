@@ -89,7 +89,7 @@ def _add_body(canvas: np.ndarray, body: Ellipsoid, fill: float, view: View) -> N
 
 
 def _add_gas(canvas: np.ndarray, gas: Gas, view: View) -> None:
-    """Take soft tissue away where there is gas."""
+    """Take soft tissue away where there is gas or fat."""
     window = bounds([gas.body], view)
     if canvas[window].size:
         there = depths(gas.body, view, window) & above(gas.level, view, window)

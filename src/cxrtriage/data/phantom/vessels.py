@@ -10,8 +10,8 @@ from cxrtriage.data.phantom.patient import LEFT
 
 GENERATIONS = 6
 STEPS = 2  # pieces between two forks
-THINNEST = 1.1  # mm of radius; thinner vessels are left to the texture of the lung
-HILUM = np.array([0.56, -0.44, -0.05])  # in the coordinates of the lung's ellipsoid; first towards the middle
+THINNEST = 1.2  # mm of radius; thinner vessels are left to the texture of the lung
+HILUM = np.array([0.42, -0.44, -0.05])  # in the coordinates of the lung's ellipsoid; first towards the middle
 
 
 def hilum(side: int) -> np.ndarray:
@@ -31,10 +31,10 @@ def grow_vessels(side: int, cavity: Ellipsoid, apex: Ellipsoid, dome: Ellipsoid,
     direction += rng.normal(0, 0.12, direction.shape)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     tip = cavity.at(hilum(side)) + rng.normal(0, 1, direction.shape) * [4, 12, 8]
-    radius = rng.uniform(2.5, 5.0, len(main))
+    radius = rng.uniform(2.2, 4.4, len(main))
     parts = []
     for generation in range(GENERATIONS):
-        length = (24.0 if generation == 0 else 20.0 - 1.5 * generation) * rng.uniform(0.6, 1.3, len(tip))
+        length = (27.0 if generation == 0 else 24.0 - 1.8 * generation) * rng.uniform(0.6, 1.3, len(tip))
         for _ in range(STEPS):
             bent = direction + rng.normal(0, 0.13, direction.shape)
             bent /= np.linalg.norm(bent, axis=1, keepdims=True)
