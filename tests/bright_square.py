@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cxrtriage.config import Recipe
 from cxrtriage.data.prepared.store import PreparedSet
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model
+from cxrtriage.model.card import ModelCard
 from prepared_sets import make_prepared
 
 SIZE = 128

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -19,12 +20,18 @@ def command_names() -> list[str]:
     return list(get_command(app).commands)  # type: ignore[attr-defined]
 
 
+def helps_below(command: Any) -> list[str]:
+    """Return the help of a command, or of all commands in a group and in its groups."""
+    if not hasattr(command, "commands"):
+        return [command.help]
+    return [text for below in command.commands.values() for text in helps_below(below)]
+
+
 @pytest.mark.parametrize("name", command_names())
 def test_every_command_is_documented_and_shows_an_example(name: str) -> None:
     assert f"cxrtriage {name}" in TEXT
     command = get_command(app).commands[name]  # type: ignore[attr-defined]
-    helps = [command.help] if not hasattr(command, "commands") else [c.help for c in command.commands.values()]
-    assert all("Example: cxrtriage" in text for text in helps)
+    assert all("Example: cxrtriage" in text for text in helps_below(command))
 
 
 @pytest.mark.parametrize("settings", [config.Recipe, config.TrainSettings])

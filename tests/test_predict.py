@@ -9,7 +9,8 @@ import torch
 from cxrtriage.config import Recipe
 from cxrtriage.errors import ModelError
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model
+from cxrtriage.model.card import ModelCard
 from cxrtriage.predict import (
     abnormal_logit,
     calibrate,

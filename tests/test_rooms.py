@@ -16,7 +16,7 @@ ROOMS = {
     "evaluate": 4, "explain": 4,
     "choices": 5, "pipeline": 5, "experiments": 5, "report": 5,
     "serve": 6,
-    "demo": 7, "cli": 7,
+    "demo": 7, "demo_node": 7, "acceptance": 7, "cli": 7,
 }  # fmt: skip
 
 FORBIDDEN = {

@@ -12,7 +12,8 @@ from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_film
 from cxrtriage.errors import ModelError
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import Model, ModelCard, Scope, load_model, save_model
+from cxrtriage.model.bundle import Model, load_model, save_model
+from cxrtriage.model.card import ModelCard, Scope
 from cxrtriage.predict import probabilities
 from cxrtriage.score import packaged_model, scope_warning, score_films, write_scores
 from films import film_pixels, make_dicom, write_png, write_tiff

@@ -1,7 +1,7 @@
 """The demo: phantoms in, a fitted, measured and explained network out, in minutes on any machine.
 
-It is the ordinary `fit` on synthetic films, and then the ordinary `score` on DICOM files of full size, so
-what it shows is what a user's own films go through.
+It is the ordinary `fit` on synthetic films, then the ordinary `score` on DICOM files of full size, and then the
+ordinary `serve` with films sent to it, so what it shows is what a user's own films go through.
 """
 
 import logging
@@ -21,15 +21,16 @@ SIZE = 144
 DICOM_FILMS = 10
 DICOM_SIZE = 3000
 EPOCHS = 24  # enough on phantoms, and done in minutes on two cores
+NODE_STUDIES = 20
 EXPLAIN_FILMS = 16  # a third less time than with what `fit` takes
 
 
 def run_demo(out: Path, *, films: int = 360, seed: int = 0) -> FitResult:
-    """Make phantoms, fit GoogLeNet on them, test and explain it on phantoms of other patients, score DICOM films.
+    """Make phantoms, fit GoogLeNet on them, test and explain it on others, score DICOM films, run a node.
 
     Parameters
     ----------
-    out : folder for phantoms, DICOM films, the fit with its report, and `scores.csv`
+    out : folder for phantoms, DICOM films, the fit with its report, `scores.csv`, and the node's reading list
     films : phantoms for training and validation; half as many again are kept for the test
     seed : seed of phantoms, split and training
 
@@ -39,13 +40,13 @@ def run_demo(out: Path, *, films: int = 360, seed: int = 0) -> FitResult:
         As from `fit`.
     """
     test_films = round(films / 2)
-    logger.info("1/3 making %d phantoms, and ten of them again as 3000-pixel DICOM", films + test_films)
+    logger.info("1/4 making %d phantoms, and ten of them again as 3000-pixel DICOM", films + test_films)
     labels = make_phantoms(out / "phantoms", films + test_films, 512, seed=seed)
     dicom = make_phantoms(out / "dicom", DICOM_FILMS, DICOM_SIZE, format="dicom", seed=seed)
     manifest = split_manifest(read_manifest(labels), test=test_films / (films + test_films), validation=0.15, seed=seed)
     save_manifest(manifest, out / "manifest.csv")
 
-    logger.info("2/3 fitting GoogLeNet")
+    logger.info("2/4 fitting GoogLeNet")
     result = fit(
         labels.parent,
         out / "manifest.csv",
@@ -57,6 +58,15 @@ def run_demo(out: Path, *, films: int = 360, seed: int = 0) -> FitResult:
         seed=seed,
     )
 
-    logger.info("3/3 scoring the DICOM films")
+    logger.info("3/4 scoring the DICOM films")
     write_scores(score_films(load_model(result.model), find_films([dicom.parent / "images"])), out / "scores.csv")
+
+    logger.info("4/4 sending %d studies through a triage node", NODE_STUDIES)
+    try:
+        from cxrtriage.demo_node import run_node_demo
+    except ImportError:
+        logger.info("left out, the node needs more packages: pip install 'cxrtriage[serve]'")
+        return result
+    shown = run_node_demo(result.model, out, studies=NODE_STUDIES, seed=seed)
+    logger.info("%d studies on the reading list: %s", shown.studies, shown.picture or shown.page)
     return result

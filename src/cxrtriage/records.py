@@ -7,6 +7,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 LABEL_NAMES = ("normal", "abnormal", "emergent")  # labels 0, 1, 2
+# column of a manifest: SHA-256 of the weights whose score the reader who labelled the film worked with; "" for none
+REVIEWED_WEIGHTS = "reviewed_weights"
 SPLITS = ("train", "validation", "test")
 
 

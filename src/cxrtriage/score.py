@@ -20,7 +20,8 @@ from cxrtriage.data.prepared.prepare import prepare_film
 from cxrtriage.errors import ModelError, SourceError
 from cxrtriage.machine import cpu_count
 from cxrtriage.metrics import shift_prevalence
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model
+from cxrtriage.model.card import ModelCard
 from cxrtriage.predict import probabilities
 from cxrtriage.records import Prediction, SourceImage
 

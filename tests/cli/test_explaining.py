@@ -15,7 +15,8 @@ from cxrtriage.config import Recipe
 from cxrtriage.errors import ConfigError, ModelError, SourceError
 from cxrtriage.explain import explain
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import ModelCard, save_model
+from cxrtriage.model.bundle import save_model
+from cxrtriage.model.card import ModelCard
 from cxrtriage.predict import probabilities
 from films import film_pixels, make_dicom, write_png, write_tiff
 

@@ -13,7 +13,8 @@ from cxrtriage.config import Recipe
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import SourceError
 from cxrtriage.evaluate.audit import shortcut_audit
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model
+from cxrtriage.model.card import ModelCard
 from films import film_pixels
 
 SIZE = 64

@@ -49,6 +49,8 @@ def test_what_has_no_slope_is_nan_without_a_warning() -> None:
     separated = calibration_slope_intercept(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1]))
     touching = calibration_slope_intercept(np.array([0.1, 0.5, 0.5, 0.9]), np.array([0, 0, 1, 1]))
     all_equal = calibration_slope_intercept(np.full(4, 0.3), np.array([0, 0, 1, 1]))
+    saturated = calibration_slope_intercept(np.ones(30), np.repeat([0, 1], 15), np.ones((3, 30)))
+    assert np.isnan(saturated[0]).all()
     for slope, intercept in (separated, touching, all_equal):
         assert np.isnan(slope)
         assert np.isfinite(intercept)

@@ -11,7 +11,8 @@ from cxrtriage.config import Recipe
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import ModelError, SourceError
 from cxrtriage.evaluate.predicting import predictions_table
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model, weights_sha256
+from cxrtriage.model.card import ModelCard
 from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
 from prepared_sets import make_prepared
 
@@ -86,3 +87,15 @@ def test_films_prepared_otherwise_and_splits_without_films_are_refused(tmp_path:
     other = PreparedSet(films.path, films.images, films.manifest, Recipe(size=SIZE, fit="pad"), films.source_hash)
     with pytest.raises(ModelError, match="fit=pad"):
         predictions_table(model(), other, None)
+
+
+def test_films_labelled_by_readers_who_worked_with_these_weights_do_not_measure_them(tmp_path: Path) -> None:
+    """Also under another calibration: it is the score that the reader saw, not the file."""
+    own = weights_sha256(model())
+    films = make_prepared(tmp_path, size=SIZE, reviewed_weights=[own] * 3 + [""] * 9)
+    recalibrated = model(calibration=Calibration(temperature=2, intercept=1))
+    assert weights_sha256(recalibrated) == own
+    assert len(predictions_table(recalibrated, films, None)) == 9
+    every = make_prepared(tmp_path / "every", size=SIZE, reviewed_weights=own)
+    with pytest.raises(SourceError, match="cannot measure it"):
+        predictions_table(model(), every, None)

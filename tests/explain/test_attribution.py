@@ -9,7 +9,8 @@ from cxrtriage.explain.attribution import METHODS, attribute, evidence_of_change
 from cxrtriage.explain.opposite import OppositeImages
 from cxrtriage.explain.saliency import last_block
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model
+from cxrtriage.model.card import ModelCard
 from prepared_sets import TinyNetwork
 
 FILMS = np.random.default_rng(0).integers(0, 256, (2, 128, 128), dtype=np.uint8)

@@ -11,7 +11,8 @@ from PIL import Image
 from cxrtriage.config import Recipe
 from cxrtriage.evaluate.predicting import predictions_table
 from cxrtriage.explain.cases import choose_cases, choose_typical, place_of, write_cases
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model
+from cxrtriage.model.card import ModelCard
 from cxrtriage.predict import probabilities
 from cxrtriage.records import Calibration
 from prepared_sets import TinyNetwork, make_prepared

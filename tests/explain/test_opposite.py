@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cxrtriage.config import Recipe
 from cxrtriage.explain.opposite import FILM_LIKE, PLAIN, Form, noise_films, opposite_images
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model
+from cxrtriage.model.card import ModelCard
 from cxrtriage.predict import probabilities
 from cxrtriage.records import Calibration
 from prepared_sets import TinyNetwork

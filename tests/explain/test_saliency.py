@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from cxrtriage.config import Recipe
 from cxrtriage.explain.deletion import blur
 from cxrtriage.explain.saliency import grad_cam, integrated_gradients, occlusion, window_and_stride
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model
+from cxrtriage.model.card import ModelCard
 from cxrtriage.predict import abnormal_logit, predict_logits
 
 SIZE = 128

@@ -9,7 +9,8 @@ from scipy.stats import spearmanr
 from cxrtriage.config import Recipe
 from cxrtriage.explain.sanity import cell_means, noise_stability, randomised_models, similarity, stage_ends
 from cxrtriage.model.architectures import NETWORKS, build_network
-from cxrtriage.model.bundle import Model, ModelCard
+from cxrtriage.model.bundle import Model
+from cxrtriage.model.card import ModelCard
 from prepared_sets import TinyNetwork
 
 FILMS = np.random.default_rng(0).integers(0, 256, (4, 128, 128), dtype=np.uint8)

@@ -13,7 +13,8 @@ from torchvision import models
 from cxrtriage.config import Recipe
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.architectures import NETWORKS, build_network, fold_grey, load_initial_weights
-from cxrtriage.model.bundle import ModelCard, save_model
+from cxrtriage.model.bundle import save_model
+from cxrtriage.model.card import ModelCard
 
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 IMAGENET_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)

@@ -13,7 +13,7 @@ from cxrtriage.atomic import replacing
 from cxrtriage.config import Recipe
 from cxrtriage.data.prepared.build import prepare_set
 from cxrtriage.evaluate.evaluation import evaluate_predictions, measured_films
-from cxrtriage.model.bundle import ModelCard, Scope
+from cxrtriage.model.card import ModelCard, Scope
 from cxrtriage.records import OperatingPoint
 from films import film_pixels
 from prediction_tables import made_up_predictions

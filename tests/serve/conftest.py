@@ -14,7 +14,8 @@ from sqlalchemy import Engine, create_engine, text
 
 from cxrtriage.config import Recipe
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import ModelCard, Scope, save_model
+from cxrtriage.model.bundle import save_model
+from cxrtriage.model.card import ModelCard, Scope
 from cxrtriage.serve.database import open_database
 from cxrtriage.serve.migrate import migrate
 

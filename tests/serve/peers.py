@@ -22,7 +22,8 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
-from cxrtriage.serve.receiver import SOP_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
+from cxrtriage.serve.intake.taking import SOP_CLASSES, TRANSFER_SYNTAXES
+from cxrtriage.serve.receiver import VERIFICATION
 from films import film_pixels, make_dicom
 
 PREAMBLE = 128 + 4
@@ -108,7 +109,9 @@ class Node:
         self.home, self.model, self.python_path = home, model, python_path
         self.port = free_port()
         home.mkdir(parents=True, exist_ok=True)
+        self.web_port = free_port()
         text = f'[dicom]\nhost = "127.0.0.1"\nport = {self.port}\n[store]\nmin_free_gib = 0.1\n{settings}'
+        text += f"\n[web]\nport = {self.web_port}\n"
         (home / "cxrtriage.toml").write_text(text)
         self.log = home / "log.txt"
 
@@ -142,15 +145,16 @@ class Node:
             assert time.monotonic() < deadline, f"waited {limit_s} s in vain:\n{self.log.read_text()[-3000:]}"
             time.sleep(0.05)
 
-    def children(self, name: str) -> list[int]:
-        """Return the process ids of the node's receivers or workers, also of those whose parent is gone."""
+    def children(self, *names: str) -> list[int]:
+        """Return the process ids of the node's processes of these names, also of those whose parent is gone."""
         found = []
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = entry.read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"cxrtriage.serve" in words and name.encode() in words and str(self.home).encode() in words:
+            named = any(name.encode() in words for name in names)
+            if b"cxrtriage.serve" in words and named and str(self.home).encode() in words:
                 found.append(int(entry.parent.name))
         return found
 

@@ -18,7 +18,7 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 revision = "9999"
-down_revision = "0001"
+down_revision = "0002"
 def upgrade():
     op.add_column("study", sa.Column("later", sa.Integer()))
     {then}
@@ -49,26 +49,64 @@ def test_processes_that_start_together_migrate_once(database_url: str) -> None:
         return version
 
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(start, range(4))) == ["0001"] * 4
+        assert list(threads.map(start, range(4))) == ["0002"] * 4
 
 
 def test_an_upgrade_of_sqlite_keeps_a_copy_of_what_was_before(sqlite: Engine, later: Path) -> None:
     with sqlite.begin() as connection:
-        connection.execute(text("INSERT INTO study VALUES (1, '1.2', 'A1', '2026-01-01')"))
+        values = "(id, study_instance_uid, accession_number, received_at) VALUES (1, '1.2', 'A1', '2026-01-01')"
+        connection.execute(text(f"INSERT INTO study {values}"))
     backup = migrate(sqlite, later)
     assert backup is not None
     with closing(sqlite3.connect(backup)) as connection:
-        assert connection.execute("SELECT * FROM study").fetchall() == [(1, "1.2", "A1", "2026-01-01")]
+        found = connection.execute("SELECT id, study_instance_uid, accession_number, received_at FROM study")
+        assert found.fetchall() == [(1, "1.2", "A1", "2026-01-01")]
     with sqlite.connect() as connection:
         assert connection.execute(text("SELECT accession_number, later FROM study")).all() == [("A1", None)]
     assert migrate(sqlite, later) is None
+
+
+def test_films_of_the_first_version_keep_their_results_and_those_that_wait_wait_for_any_model(
+    database_url: str, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(MIGRATIONS, first, ignore=shutil.ignore_patterns("__pycache__", "v0002*"))
+    engine = open_database(database_url)
+    migrate(engine, first)
+    blank = [
+        "series_instance_uid",
+        "sop_class_uid",
+        "transfer_syntax_uid",
+        "modality",
+        "body_part",
+        "view_position",
+        "calling_ae",
+    ]
+    texts = {**dict.fromkeys(blank, "''"), "content_sha256": "'c'", "file_sha256": "'f'", "file_bytes": "1"}
+    at = "'2026-01-01'"
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO study VALUES (1, '1.2', 'A1', {at})"))
+        for number in (1, 2):
+            columns = {**texts, "id": number, "study_id": 1, "received_at": at, "path": f"'{number}'"}
+            columns["sop_instance_uid"] = f"'1.2.{number}'"
+            values = f"({', '.join(columns)}) VALUES ({', '.join(map(str, columns.values()))})"
+            connection.execute(text(f"INSERT INTO instance {values}"))
+            job = f"VALUES ({number}, {number}, '{['done', 'received'][number - 1]}', '', 0, {at}, NULL, NULL, 0, {at})"
+            connection.execute(text(f"INSERT INTO job {job}"))
+        connection.execute(text(f"INSERT INTO result VALUES (1, 1, 'm', 0.7, 0.5, 'abnormal', 0.1, 1, {at})"))
+    migrate(engine)
+    with engine.connect() as connection:
+        jobs = connection.execute(text("SELECT instance_id, model_sha256, state FROM job ORDER BY id")).all()
+        assert jobs == [(1, "m", "done"), (2, "", "received")]
+        assert connection.execute(text("SELECT probability FROM result")).all() == [(0.7,)]
+    engine.dispose()
 
 
 def test_a_step_that_fails_is_undone_as_a_whole(engine: Engine, later: Path) -> None:
     (later / "versions" / "v9999_later.py").write_text(LATER.format(then="op.execute('SELECT * FROM nowhere')"))
     with pytest.raises(ConfigError, match="brought up to date"):
         migrate(engine, later)
-    assert database_version(engine) == "0001"
+    assert database_version(engine) == "0002"
     assert "later" not in {column["name"] for column in inspect(engine).get_columns("study")}
 
 

@@ -56,7 +56,7 @@ def fill(engine: Engine, films: int) -> None:
                 received_at=database.now(),
             )
             assert instance_id is not None
-            queue.add(connection, instance_id)
+            queue.add(connection, instance_id, "m")
 
 
 def states(engine: Engine) -> list[str]:
@@ -75,7 +75,7 @@ def reason(engine: Engine) -> str:
 
 
 def taken(films: Queue, owner: str = "a") -> LeasedFilm:
-    film = films.take(owner)
+    film = films.take(owner, ["m"])
     assert film is not None
     return film
 
@@ -96,20 +96,20 @@ def test_films_come_in_the_order_they_were_received(engine: Engine) -> None:
     fill(engine, 3)
     films = Queue(engine, LIMITS)
     assert [taken(films).path for _ in range(3)] == [Path(f"films/{number}") for number in range(3)]
-    assert films.take("a") is None
+    assert films.take("a", ["m"]) is None
 
 
 def test_a_finished_film_has_its_result_and_is_not_taken_again(engine: Engine, films: Queue) -> None:
     assert films.finish(taken(films), SCORE)
     assert states(engine) == ["done"]
     assert len(results(engine)) == 1
-    assert films.take("a") is None
+    assert films.take("a", ["m"]) is None
 
 
 def test_a_worker_whose_lease_ended_can_no_longer_finish(engine: Engine, films: Queue, clock: Clock) -> None:
     slow = taken(films, "slow")
     clock.forward(films.lease.total_seconds() + 1)
-    assert films.take("quick") is None  # back in the queue, after the back-off
+    assert films.take("quick", ["m"]) is None  # back in the queue, after the back-off
     clock.forward(LIMITS.backoff_s)
     quick = taken(films, "quick")
     assert quick.fence > slow.fence
@@ -139,9 +139,9 @@ def test_attempts_back_off_and_end_in_a_parked_film_that_a_person_can_retry(
         film = taken(films)
         assert film.attempt == attempt
         assert films.fail(film, "no luck")
-        assert films.take("a") is None
+        assert films.take("a", ["m"]) is None
         clock.forward(LIMITS.backoff_s * 2 ** (attempt - 1) - 1)
-        assert films.take("a") is None
+        assert films.take("a", ["m"]) is None
         clock.forward(1)
     assert states(engine) == ["failed"]
     assert reason(engine) == "no luck (3 attempts)"
@@ -154,7 +154,7 @@ def test_a_film_that_kills_every_worker_is_parked(engine: Engine, films: Queue, 
     for _ in range(LIMITS.attempts):
         taken(films)
         clock.forward(films.lease.total_seconds() + 1)
-        assert films.take("next") is None
+        assert films.take("next", ["m"]) is None
         clock.forward(LONGEST_BACKOFF_S)
     assert states(engine) == ["failed"]
     assert "died or hung" in reason(engine)
@@ -171,7 +171,7 @@ def test_a_clock_put_back_a_year_strands_nothing(engine: Engine, films: Queue, c
     clock.forward(-365 * 86400)
     held = taken(films)  # though its back-off ends next year
     clock.forward(-365 * 86400)
-    assert films.take("a") is None  # given back by a lease that would end next year, after a back-off
+    assert films.take("a", ["m"]) is None  # given back by a lease that would end next year, after a back-off
     clock.forward(LONGEST_BACKOFF_S)
     assert films.finish(taken(films), SCORE)
     assert not films.finish(held, SCORE)
@@ -199,7 +199,7 @@ def test_many_workers_that_die_at_random_count_each_film_once(engine: Engine) ->
         draw = random.Random(number)
         for life in range(10_000):
             owner = f"{number}-{life}"
-            film = films.take(owner)
+            film = films.take(owner, ["m"])
             if film is None:
                 if not {"received", "running"} & set(states(engine)):
                     return
@@ -249,7 +249,7 @@ def test_no_order_of_events_strands_a_film_or_counts_it_twice(
     finished = []
     for action, argument in actions:
         if action == "take":
-            film = films.take(str(argument))
+            film = films.take(str(argument), ["m"])
             given_out += [film] if film else []
         elif action == "pass":
             clock.forward(float(argument))
@@ -268,7 +268,7 @@ def test_no_order_of_events_strands_a_film_or_counts_it_twice(
     assert len(finished) == len(set(finished))  # nothing leaves `done`
     for _ in range(12):  # with time and a living worker, every film comes to an end
         clock.forward(LONGEST_BACKOFF_S)
-        while (film := films.take("survivor")) is not None:
+        while (film := films.take("survivor", ["m"])) is not None:
             finished += [film.job_id] if films.finish(film, SCORE) else []
     assert not {"received", "running"} & set(states(sqlite))
     assert len(results(sqlite)) == len(set(finished)) == len(finished)

@@ -24,16 +24,15 @@ from sqlalchemy import Engine
 
 from cxrtriage.errors import ConfigError
 from cxrtriage.serve.files import FilmStore
-from cxrtriage.serve.receiver import (
+from cxrtriage.serve.intake.taking import (
     CANNOT_UNDERSTAND,
     OTHER_SOP_CLASS,
     OUT_OF_RESOURCES,
-    PDU_BYTES,
     SOP_CLASSES,
     SUCCESS,
     TRANSFER_SYNTAXES,
-    Receiver,
 )
+from cxrtriage.serve.receiver import PDU_BYTES, Receiver
 from cxrtriage.serve.settings import DicomSettings
 from films import ENCODERS, film_pixels, make_dicom
 from serve.peers import association, data_set, dcmtk, film, free_port, send, send_bytes

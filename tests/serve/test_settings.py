@@ -17,8 +17,9 @@ def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_first_start_writes_every_key_with_a_comment_and_reads_it_back(tmp_path: Path) -> None:
     first = load_settings(tmp_path)
-    lines = (tmp_path / "cxrtriage.toml").read_text().splitlines()
-    for _, key in KEYS:
+    text = (tmp_path / "cxrtriage.toml").read_text()
+    for section, key in KEYS:
+        lines = text.partition(f"[{section}]\n")[2].partition("\n[")[0].splitlines()
         (number,) = [n for n, line in enumerate(lines) if line.removeprefix("# ").startswith(f"{key} =")]
         assert lines[number - 1].startswith("# ")
     assert load_settings(tmp_path) == first

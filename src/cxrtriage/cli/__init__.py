@@ -11,7 +11,19 @@ import sys
 import typer
 
 from cxrtriage import __version__
-from cxrtriage.cli import explaining, judging, learning, making, reporting, serving
+from cxrtriage.cli import (
+    accounts,
+    auditing,
+    explaining,
+    exporting,
+    judging,
+    keeping,
+    learning,
+    making,
+    modelling,
+    reporting,
+    serving,
+)
 from cxrtriage.errors import CxrTriageError
 
 INTERRUPTED = 130  # what Typer makes of Ctrl-C: 128 + SIGINT
@@ -46,6 +58,13 @@ judging.add_commands(app)
 explaining.add_commands(app)
 reporting.add_commands(app)
 serving.add_commands(app)
+node = typer.Typer(help="Look after a triage node: its models, accounts, copies.", no_args_is_help=True)
+modelling.add_commands(node)
+accounts.add_commands(node)
+keeping.add_commands(node)
+exporting.add_commands(node)
+app.add_typer(node, name="node")
+auditing.add_commands(app)
 
 
 def main() -> None:

@@ -1,12 +1,15 @@
 """Commands that make data: phantom, manifest, prepare."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cxrtriage.config import Recipe
 from cxrtriage.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; all processors unless given.")]
@@ -40,12 +43,17 @@ def phantom(
 
 
 def manifest(
-    source: Annotated[Path, typer.Argument(help="CSV or Parquet table, folder of class folders, or a public set.")],
+    source: Annotated[
+        Path, typer.Argument(help="CSV or Parquet table, folder of class folders, public set, or a node's folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Manifest to write (.csv or .parquet).")],
     images: Images = None,
     public_set: Annotated[
         str | None, typer.Option("--from", help="Original label files of a public set: nih, chexpert, mimic, ...")
     ] = None,
+    from_node: Annotated[
+        bool, typer.Option("--from-node", help="SOURCE is a node's folder: films that its readers judged.")
+    ] = False,
     split_by: Annotated[
         Literal["patient", "image"], typer.Option(help="'image' is the study's way; it leaks.")
     ] = "patient",
@@ -60,15 +68,25 @@ def manifest(
     from cxrtriage.data.labels.manifest import read_labelled, save_manifest
     from cxrtriage.data.labels.split import split_manifest
 
-    frame = read_labelled(source, images, public_set)
+    frame = _from_node(source) if from_node else read_labelled(source, images, public_set)
     for reason, count in frame.attrs.get("left_out", {}).items():
         typer.echo(f"left out: {count} films, {reason}", err=True)
     frame = split_manifest(frame, test=test, validation=validation, by=split_by, seed=seed)
     digest = save_manifest(frame, out)
-    counts = frame.groupby(["split", "label"]).size().unstack(fill_value=0)
+    counts = frame.pivot_table(index="split", columns="label", aggfunc="size", fill_value=0)
     typer.echo(counts.to_string(), err=True)
     typer.echo(f"sha256 {digest}", err=True)
     typer.echo(out)
+
+
+def _from_node(home: Path) -> "pd.DataFrame":
+    from cxrtriage.data.labels.manifest import check_manifest
+    from cxrtriage.serve.database import reading
+    from cxrtriage.serve.open_node import open_node
+    from cxrtriage.serve.worklist.labelled import reviewed_films
+
+    with open_node(home) as (_, engine), reading(engine) as connection:
+        return check_manifest(reviewed_films(connection, home), str(home))
 
 
 def prepare(

@@ -145,7 +145,10 @@ def calibration_slope_intercept(
 
 def _fit_slope(score: np.ndarray, abnormal: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Return the slope of a logistic regression for each row of counts, by Newton's method; nan where there is none."""
-    centred = (score - score.mean()) / score.std()
+    spread = score.std()
+    if spread == 0:
+        return np.full(len(abnormal), np.nan)
+    centred = (score - score.mean()) / spread
     both = abnormal + normal
     slope, offset = np.zeros(len(both)), np.zeros(len(both))
     active = _determined(score, abnormal, normal)
@@ -165,7 +168,7 @@ def _fit_slope(score: np.ndarray, abnormal: np.ndarray, normal: np.ndarray) -> n
         slope[active] += step_slope
         active[active] = np.maximum(np.abs(step_slope), np.abs(step_offset)) > 1e-8
     slope[active | ~_determined(score, abnormal, normal)] = np.nan
-    slope /= score.std()
+    slope /= spread
     return slope
 
 

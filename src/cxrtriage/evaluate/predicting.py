@@ -1,12 +1,17 @@
 """A model's predictions on a prepared set, as a table with a row a film, for `evaluation` and `recalibrate`."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import SourceError
-from cxrtriage.model.bundle import Model
+from cxrtriage.model.bundle import Model, weights_sha256
 from cxrtriage.predict import abnormal_logit, calibrate, emergent_share, predict_logits, require_recipe
+from cxrtriage.records import REVIEWED_WEIGHTS
+
+logger = logging.getLogger("cxrtriage")
 
 
 def predictions_table(model: Model, prepared: PreparedSet, split: str | None = "test") -> pd.DataFrame:
@@ -30,10 +35,10 @@ def predictions_table(model: Model, prepared: PreparedSet, split: str | None = "
     ModelError
         If the set was prepared otherwise than the model expects.
     SourceError
-        If there are no films in the split.
+        If there are no films in the split, or none but those whose readers knew this model's score.
     """
     require_recipe(model, prepared.recipe)
-    rows = rows_of(prepared, split)
+    rows = _not_influenced(model, prepared, rows_of(prepared, split))
     logits = predict_logits(model, prepared.images if len(rows) == len(prepared.images) else prepared.images[rows])
     logit = abnormal_logit(logits)
     probability = calibrate(logit, model.card.calibration)
@@ -44,6 +49,21 @@ def predictions_table(model: Model, prepared: PreparedSet, split: str | None = "
     scored["decision"] = np.where(probability >= model.card.threshold, "abnormal", "normal")
     scored["logit"] = logit
     return pd.concat([scored, films.drop(columns=scored.columns, errors="ignore")], axis=1)
+
+
+def _not_influenced(model: Model, prepared: PreparedSet, rows: np.ndarray) -> np.ndarray:
+    """Leave out films labelled by readers of a node who worked with this very model: they would flatter it."""
+    if REVIEWED_WEIGHTS not in prepared.manifest:
+        return rows
+    influenced = (prepared.manifest[REVIEWED_WEIGHTS].iloc[rows] == weights_sha256(model)).to_numpy()
+    if influenced.all():
+        raise SourceError(
+            "all films were labelled by readers who worked with this very model, so they cannot measure it. "
+            "Measure it on films that were labelled without it."
+        )
+    if influenced.any():
+        logger.warning("left out: %d films labelled by readers who worked with this very model", influenced.sum())
+    return rows[~influenced]
 
 
 def rows_of(prepared: PreparedSet, split: str | None) -> np.ndarray:

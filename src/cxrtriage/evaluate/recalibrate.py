@@ -14,7 +14,8 @@ from cxrtriage.evaluate.measures import Measuring, measure
 from cxrtriage.evaluate.operating import choose_operating_points
 from cxrtriage.evaluate.predicting import predictions_table
 from cxrtriage.evaluate.predictions import check_predictions
-from cxrtriage.model.bundle import ModelCard, load_model, replace_card
+from cxrtriage.model.bundle import load_model, replace_card
+from cxrtriage.model.card import ModelCard
 from cxrtriage.predict import calibrate
 from cxrtriage.records import Calibration
 

@@ -6,112 +6,26 @@ training, and in its metadata one JSON, the `ModelCard`. `train` writes it, `eva
 open; a damaged or foreign one is refused with one sentence.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from cxrtriage import __version__
 from cxrtriage.atomic import replacing
-from cxrtriage.config import Recipe
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.architectures import build_network, without_auxiliary
-from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
+from cxrtriage.model.card import ModelCard
 
 METADATA_KEY = "cxrtriage"
 FORMAT = 1  # raised when an older cxrtriage could not read the file rightly
-
-
-class Scope(BaseModel):
-    """The films that a model was trained on, and so is meant for.
-
-    Parameters
-    ----------
-    films : training films
-    patients : training patients; None where they were not told apart
-    views : view positions among them, such as ("AP", "PA"); empty where not known
-    age_years : lowest and highest age among them; None where not known
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    films: int = 0
-    patients: int | None = None
-    views: tuple[str, ...] = ()
-    age_years: tuple[float, float] | None = None
-
-
-class ModelCard(BaseModel):
-    """What a model file says about itself.
-
-    Parameters
-    ----------
-    architecture : name of the network, see `architectures.NETWORKS`
-    classes : what the outputs mean, ("normal", "abnormal") or those and "emergent"
-    recipe : how a film must be prepared for this network
-    calibration : turns the abnormal logit into a probability
-    operating_points : thresholds with what each reached on the split that chose it
-    decision : name of the operating point that decides, or "0.5"
-    scope : the films that it was trained on and is meant for
-    sources : names of the hospitals or sets it was trained on
-    data_hash : hash of the manifest it was trained on
-    training : settings as resolved
-    validation : figures on the validation films
-    precision : difference of faster ways of running the network, where they were checked
-    version : version of cxrtriage that wrote the file
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-    architecture: str
-    classes: tuple[str, ...] = LABEL_NAMES[:2]
-    recipe: Recipe
-    calibration: Calibration = Calibration()
-    operating_points: list[OperatingPoint] = Field(default_factory=list)
-    decision: str = "0.5"
-    scope: Scope = Scope()
-    sources: list[str] = Field(default_factory=list)
-    data_hash: str = ""
-    training: dict[str, JsonValue] = Field(default_factory=dict)
-    validation: dict[str, JsonValue] = Field(default_factory=dict)
-    precision: dict[str, JsonValue] = Field(default_factory=dict)
-    version: str = __version__
-
-    @model_validator(mode="after")
-    def _agree(self) -> "ModelCard":
-        if self.classes not in (LABEL_NAMES[:2], LABEL_NAMES):
-            raise ValueError(f"classes must be {LABEL_NAMES[:2]} or {LABEL_NAMES}, got {self.classes}")
-        names = ["0.5", *(point.name for point in self.operating_points)]
-        if self.decision not in names:
-            raise ValueError(f"decision must be one of {names}, got {self.decision!r}")
-        return self
-
-    @property
-    def threshold(self) -> float:
-        """The probability from which a film is called abnormal."""
-        return next((point.threshold for point in self.operating_points if point.name == self.decision), 0.5)
-
-    @property
-    def calibrated_at(self) -> float | None:
-        """The share of abnormal films at which the probabilities hold; None where the model is not calibrated."""
-        prevalence = self.validation.get("prevalence")
-        return prevalence if isinstance(prevalence, float) else None
-
-    @property
-    def not_determined(self) -> list[str]:
-        """What the validation films were too few for, a sentence each: calibration, operating points."""
-        undetermined = self.validation.get("undetermined")
-        sentences = [
-            self.validation.get("not_calibrated"),
-            *(undetermined.values() if isinstance(undetermined, dict) else []),
-        ]
-        return [str(sentence) for sentence in sentences if sentence]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +113,15 @@ def load_card(path: Path) -> ModelCard:
     except (ValueError, KeyError, TypeError) as error:  # ValidationError is a ValueError
         finding = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else repr(error)
         raise ModelError(f"cannot read the card of {path}: {finding}. Copy or train the model again.") from error
+
+
+def weights_sha256(model: Model) -> str:
+    """Return the SHA-256 of a model's weights: copies that differ in calibration alone have the same."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def replace_card(path: Path, card: ModelCard) -> None:

@@ -18,6 +18,7 @@ import logging
 import os
 import secrets
 import shutil
+from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Self
@@ -26,10 +27,11 @@ from sqlalchemy import Connection, Engine, select
 
 from cxrtriage.errors import CxrTriageError
 from cxrtriage.machine import free_bytes
-from cxrtriage.serve import queue
+from cxrtriage.serve import audit, queue
 from cxrtriage.serve.database import insert_new, now, reading
 from cxrtriage.serve.header import Header, NotUnderstoodError, read_header
 from cxrtriage.serve.tables import instance, patient, study
+from cxrtriage.serve.worklist import priority
 
 LOGGER = logging.getLogger(__name__)
 LOCK = "lock"  # in each receiver's folder
@@ -38,6 +40,15 @@ SWEEPING = ".sweeping"  # under HOME
 
 class DiskLowError(CxrTriageError):
     """Less is free than `store.min_free_gib`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How a film came, for the audit trail: who brought it, from where, and by which event of `audit.EVENTS`."""
+
+    actor: str
+    address: str = ""
+    event: str = "transferred"
 
 
 class FilmStore:
@@ -88,14 +99,23 @@ class FilmStore:
                 "(store.min_free_gib). Free space, then ask the sender to resend."
             )
 
-    def keep(self, part: Path, header: Header, calling_ae: str) -> bool:
+    def trouble(self) -> str:
+        """Say why films are refused at present; "" if they are not."""
+        try:
+            self.require_room()
+        except DiskLowError as error:
+            return f"Films are refused: {error}"
+        return ""
+
+    def keep(self, part: Path, header: Header, calling_ae: str, door: Door | None = None) -> bool:
         """Keep a film for good.
 
         Parameters
         ----------
         part : a whole DICOM file in `incoming`; stays there, the caller removes it
         header : what `read_header` says of it
-        calling_ae : who sent it
+        calling_ae : who sent it, or the door's name
+        door : how it came, for the audit trail; by C-STORE unless given
 
         Returns
         -------
@@ -127,7 +147,7 @@ class FilmStore:
             header = read_header(target)
         _sync(target.parent)
         with self.engine.begin() as connection:
-            return _insert(connection, header, calling_ae)
+            return _insert(connection, header, calling_ae, door or Door(calling_ae))
 
     def _sweep(self, folder: Path) -> None:
         """Finish what a receiver that is gone was about to keep, and remove the rest of its folder."""
@@ -149,7 +169,7 @@ class FilmStore:
             return
         _sync((self.home / _place(header)).parent)
         with self.engine.begin() as connection:
-            if _insert(connection, header, ""):
+            if _insert(connection, header, "", Door("node")):
                 LOGGER.warning("recovered instance %s, received just before a crash", header.sop_instance_uid)
 
 
@@ -179,7 +199,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _insert(connection: Connection, header: Header, calling_ae: str) -> bool:
+def _insert(connection: Connection, header: Header, calling_ae: str, door: Door) -> bool:
     """Write the rows of a film that is on the disk, its job among them; False if they are there."""
     received_at = now()
     insert_new(
@@ -223,5 +243,15 @@ def _insert(connection: Connection, header: Header, calling_ae: str) -> bool:
             sex=person.sex,
         )
     )
-    queue.add(connection, instance_id)
+    queue.add_for_all_models(connection, instance_id)
+    priority.refresh(connection, study_id)  # an order may have come before its film
+    audit.record(
+        connection,
+        door.event,
+        actor=door.actor,
+        action="C",
+        address=door.address,
+        study_instance_uid=header.study_instance_uid,
+        detail={"sop_instance_uid": header.sop_instance_uid},
+    )
     return True

@@ -1,8 +1,8 @@
 """The gate before the model: a film that was read and prepared in, a reason not to score it out; `worker` asks.
 
 What the header says against the film is found by `score.scope_warning`, the same findings that `cxrtriage
-score` prints as a warning. On a node they decide: the film is *not assessed*, with the reason beside it,
-and never looks like a normal one. Findings from the pixels belong here too, after those of the header.
+score` prints as a warning; what the pixels say, by `validity`. On a node either decides: the film is *not
+assessed*, with the reasons beside it, and never looks like a normal one.
 """
 
 from dataclasses import replace
@@ -10,9 +10,10 @@ from dataclasses import replace
 import numpy as np
 
 from cxrtriage.errors import SourceError
-from cxrtriage.model.bundle import ModelCard
+from cxrtriage.model.card import ModelCard
 from cxrtriage.records import SourceImage
 from cxrtriage.score import scope_warning
+from cxrtriage.serve.validity.finding import finding_against
 
 
 def reason_against(source: SourceImage, film: np.ndarray, card: ModelCard, age_years: float | None) -> str:
@@ -27,7 +28,7 @@ def reason_against(source: SourceImage, film: np.ndarray, card: ModelCard, age_y
     """
     if age_years is not None:
         source = replace(source, provenance={**source.provenance, "patient_age_years": age_years})
-    return scope_warning(source, film, card)
+    return "; ".join(filter(None, (scope_warning(source, film, card), finding_against(source))))
 
 
 def reason_unreadable(error: SourceError) -> str:

@@ -14,21 +14,22 @@ Leases go by the clock of the machines. A clock put back or forward costs at mos
 which one result counts: times further ahead than the node ever sets them count as past.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, or_, select, update
+from sqlalchemy import Connection, Engine, and_, case, or_, select, update
 
 from cxrtriage.serve import database
 from cxrtriage.serve.settings import WorkerSettings
-from cxrtriage.serve.tables import State, instance, job, result
+from cxrtriage.serve.tables import State, instance, job, model_version, result, study
 
 LEASE_MARGIN_S = 30  # beyond the time a film may take
 LONGEST_BACKOFF_S = 3600.0
 CLOCKS_APART_S = 60  # that machines' clocks may differ, and that a transaction may have waited for its turn
+NO_MODEL_YET = ""  # the model of films that came before the node had one
 WORKER_DIED = "the scoring process died or hung over this film"
 
 
@@ -43,6 +44,7 @@ class LeasedFilm:
     age_years: float | None
     attempt: int  # 1 at the first
     fence: int
+    model_sha256: str  # the model that is to score it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,16 @@ class Score:
     seconds: float
 
 
-def add(connection: Connection, instance_id: int) -> None:
-    """Put a film in the queue, in the transaction that makes its row."""
+OnResult = Callable[[Connection, int, int], None]
+
+
+def add(connection: Connection, instance_id: int, model_sha256: str) -> None:
+    """Put a film in the queue for a model, in the transaction that makes its row."""
     time = database.now()
     connection.execute(
         job.insert().values(
             instance_id=instance_id,
+            model_sha256=model_sha256,
             state="received",
             reason="",
             attempt=0,
@@ -72,6 +78,13 @@ def add(connection: Connection, instance_id: int) -> None:
     )
 
 
+def add_for_all_models(connection: Connection, instance_id: int) -> None:
+    """Put a new film in the queue for every model that runs; before there is one, for the first that will."""
+    running = select(model_version.c.sha256).where(model_version.c.role != "retired").order_by(model_version.c.role)
+    for model_sha256 in connection.execute(running).scalars().all() or [NO_MODEL_YET]:
+        add(connection, instance_id, model_sha256)
+
+
 class Queue:
     """The queue as workers and pages use it; every method is one transaction.
 
@@ -80,20 +93,30 @@ class Queue:
     engine : from `open_database`
     settings : limits of a film, attempts and back-off
     now : the clock
+    on_result : called with the keys of study and result in the transaction that writes the result, so that
+        what follows from it is there exactly if it is
     """
 
-    def __init__(self, engine: Engine, settings: WorkerSettings, now: Callable[[], datetime] = database.now) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: WorkerSettings,
+        now: Callable[[], datetime] = database.now,
+        on_result: OnResult | None = None,
+    ) -> None:
         self.engine = engine
+        self.on_result = on_result
         self.settings = settings
         self.now = now
         self.lease = timedelta(seconds=settings.film_limit_s + LEASE_MARGIN_S)
 
-    def take(self, owner: str) -> LeasedFilm | None:
-        """Lease the film that waits longest; None if none is due.
+    def take(self, owner: str, models: Collection[str]) -> LeasedFilm | None:
+        """Lease the film that waits longest, those of STAT orders first; None if none is due.
 
         Parameters
         ----------
         owner : name of the process, at most 64 characters, never used by another
+        models : hashes of the models that it can run; the first is the one shown, whose films go first
         """
         time, apart = self.now(), timedelta(seconds=CLOCKS_APART_S)
         abandoned = and_(
@@ -101,12 +124,16 @@ class Queue:
         )
         longest = timedelta(seconds=LONGEST_BACKOFF_S)
         waiting = and_(
-            job.c.state == "received", or_(job.c.not_before <= time, job.c.not_before > time + longest + apart)
+            job.c.state == "received",
+            job.c.model_sha256.in_(models),
+            or_(job.c.not_before <= time, job.c.not_before > time + longest + apart),
         )
+        shown = case((job.c.model_sha256 == next(iter(models), ""), 0), else_=1)
         columns = (
             job.c.id.label("job_id"),
             job.c.attempt,
             job.c.fence,
+            job.c.model_sha256,
             instance.c.id.label("instance_id"),
             instance.c.sop_instance_uid,
             instance.c.path,
@@ -120,8 +147,9 @@ class Queue:
             row = connection.execute(
                 select(*columns)
                 .join_from(job, instance)
+                .join(study)
                 .where(waiting)
-                .order_by(job.c.id)
+                .order_by(shown, study.c.rank.desc(), job.c.id)
                 .limit(1)
                 .with_for_update(skip_locked=True, of=job)
             ).first()
@@ -137,7 +165,14 @@ class Queue:
                 lease_until=time + self.lease,
             )
         return LeasedFilm(
-            row.job_id, row.instance_id, row.sop_instance_uid, Path(row.path), row.age_years, attempt, fence
+            row.job_id,
+            row.instance_id,
+            row.sop_instance_uid,
+            Path(row.path),
+            row.age_years,
+            attempt,
+            fence,
+            row.model_sha256,
         )
 
     def finish(self, film: LeasedFilm, score: Score) -> bool:
@@ -159,6 +194,10 @@ class Queue:
                 connection.execute(
                     result.insert().values(instance_id=film.instance_id, model_sha256=score.model_sha256, **values)
                 )
+            if self.on_result is not None:
+                written = select(instance.c.study_id, result.c.id).join_from(result, instance).where(this)
+                study_id, result_id = connection.execute(written).one()
+                self.on_result(connection, study_id, result_id)
             return True
 
     def set_aside(self, film: LeasedFilm, reason: str) -> bool:

@@ -22,45 +22,21 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Self
 
-from pydicom.uid import (
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-)
 from pynetdicom import AE, _config, evt
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import ThreadedAssociationServer
-from sqlalchemy.exc import SQLAlchemyError
 
 from cxrtriage.errors import ConfigError, CxrTriageError
 from cxrtriage.machine import free_bytes
-from cxrtriage.serve import process
+from cxrtriage.serve import node_state, process
 from cxrtriage.serve.database import open_database
-from cxrtriage.serve.files import DiskLowError, FilmStore
-from cxrtriage.serve.header import NotUnderstoodError, read_header, valid_uid
+from cxrtriage.serve.files import FilmStore
+from cxrtriage.serve.intake.taking import SOP_CLASSES, SUCCESS, TRANSFER_SYNTAXES, Announced, take
 from cxrtriage.serve.settings import DicomSettings, load_settings
 
 LOGGER = logging.getLogger(__name__)
 
-SUCCESS = 0x0000
-OUT_OF_RESOURCES = 0xA700
-OTHER_SOP_CLASS = 0xA900
-CANNOT_UNDERSTAND = 0xC000
-
 VERIFICATION = "1.2.840.10008.1.1"  # the SOP class of C-ECHO
-SOP_CLASSES = (
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,  # taken, so that it is seen to be not assessed and why
-)
-TRANSFER_SYNTAXES = [
-    f"1.2.840.10008.{tail}"
-    for tail in (
-        "1.2.1", "1.2", "1.2.2", "1.2.1.99",  # explicit little, implicit, explicit big endian, deflated
-        "1.2.4.70", "1.2.4.57", "1.2.4.80", "1.2.4.81", "1.2.4.90", "1.2.4.91", "1.2.5",  # JPEG, -LS, 2000, RLE
-        "1.2.4.50", "1.2.4.51", "1.2.4.201", "1.2.4.202", "1.2.4.203",  # lossy JPEG, HTJ2K
-    )
-]  # fmt: skip
 
 PDU_BYTES = 2**20  # the longest that is announced and taken; a film in one PDU would be held in memory
 PDU_SLACK_BYTES = 1024
@@ -220,34 +196,8 @@ def _answer_echo(event: evt.Event) -> int:
 def _answer_store(event: evt.Event, store: FilmStore) -> int:
     """Keep one film; return the DICOM status that says whether it is kept."""
     request: Any = event.request
-    ae_title = event.assoc.requestor.ae_title.strip()
-    announced = str(request.AffectedSOPInstanceUID)
-    uid = announced if valid_uid(announced) else "with an invalid UID"
-
-    def refuse(status: int, why: object) -> int:
-        LOGGER.warning("refused instance %s from %r with 0x%04X: %s", uid, ae_title, status, why)
-        return status
-
-    try:
-        store.require_room()
-        header = read_header(event.dataset_path)
-        if header.sop_instance_uid != announced:
-            return refuse(CANNOT_UNDERSTAND, "its data set has another SOP Instance UID than was announced.")
-        if header.sop_class_uid != event.context.abstract_syntax:
-            return refuse(OTHER_SOP_CLASS, "its data set is of another SOP class than was announced.")
-        new = store.keep(event.dataset_path, header, ae_title)
-    except NotUnderstoodError as error:
-        return refuse(CANNOT_UNDERSTAND, error)
-    except DiskLowError as error:
-        return refuse(OUT_OF_RESOURCES, error)
-    except OSError as error:
-        return refuse(OUT_OF_RESOURCES, f"the disk fails ({error.strerror}).")
-    except SQLAlchemyError as error:
-        return refuse(OUT_OF_RESOURCES, f"the database does not answer ({type(error).__name__}).")
-    except Exception as error:  # ours to mend; its text could quote the header
-        return refuse(CANNOT_UNDERSTAND, f"an error of this program ({type(error).__name__}).")
-    LOGGER.info("%s instance %s from %r", "kept" if new else "had already", uid, ae_title)
-    return SUCCESS
+    announced = Announced(str(request.AffectedSOPInstanceUID), str(event.context.abstract_syntax))
+    return take(store, event.dataset_path, event.assoc.requestor.ae_title.strip(), announced).status
 
 
 def _limit_connection(event: evt.Event) -> None:
@@ -308,6 +258,7 @@ def main(home: str) -> None:
         settings = load_settings(Path(home))
         engine = open_database(settings.database.url)
         with FilmStore(Path(home), engine, settings.store.min_free_gib) as store, Receiver(settings.dicom, store):
+            node_state.keep_beating(engine, "receiver", stopping, store.trouble)
             stopping.wait()
     except CxrTriageError as error:
         LOGGER.error("%s", error)

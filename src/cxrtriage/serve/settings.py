@@ -10,9 +10,9 @@ import tomllib
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cxrtriage.atomic import replacing
 from cxrtriage.errors import ConfigError
@@ -20,6 +20,14 @@ from cxrtriage.errors import ConfigError
 SETTINGS_FILE = "cxrtriage.toml"
 DATABASE_VARIABLE = "CXRTRIAGE_DATABASE_URL"  # in the environment, since the URL may hold a password
 
+
+def _networks(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    for address in addresses:
+        ip_network(address)  # raises a ValueError that names it
+    return addresses
+
+
+Networks = Annotated[tuple[str, ...], AfterValidator(_networks)]
 AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~][ -\[\]-~]{0,15}$")]  # PS3.5 6.2, AE: no backslash
 
 
@@ -41,7 +49,7 @@ class DicomSettings(BaseModel):
         default=60, gt=0, description="A peer silent for so long is disconnected, also in mid-transfer."
     )
     allow_ae: tuple[AeTitle, ...] = Field(default=(), description="Calling AE titles that may send; empty: any.")
-    allow_address: tuple[str, ...] = Field(
+    allow_address: Networks = Field(
         default=(),
         description='Addresses and networks that may connect, such as "10.1.2.3" or "10.1.0.0/16"; empty: any.',
     )
@@ -50,13 +58,6 @@ class DicomSettings(BaseModel):
     tls_ca: Path | None = Field(
         default=None, description="PEM file of authorities; with it peers must show a certificate."
     )
-
-    @field_validator("allow_address")
-    @classmethod
-    def _networks(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
-        for address in addresses:
-            ip_network(address)  # raises a ValueError that names it
-        return addresses
 
     @model_validator(mode="after")
     def _tls_whole(self) -> "DicomSettings":
@@ -91,6 +92,171 @@ class WorkerSettings(BaseModel):
     )
 
 
+class WebSettings(BaseModel):
+    """The pages and the JSON API."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. Put a proxy that speaks TLS in front before others may connect.",
+    )
+    port: int = Field(default=8080, ge=1, le=65535, description="Port to listen on.")
+    url: str = Field(
+        default="", description="How people reach the pages, for links in notices; empty: http://host:port."
+    )
+    session_hours: float = Field(default=8, gt=0, description="A sign-in ends after so long without a request.")
+    hide_score_first: bool = Field(
+        default=False, description="Whether a study's page shows the score only after the reader's own first look."
+    )
+    explanations: bool = Field(default=False, description="Whether heat maps and opposite-label images are shown.")
+
+    @property
+    def base_url(self) -> str:
+        """How people reach the pages, without a slash at its end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.url.rstrip("/") or f"http://{host}:{self.port}"
+
+
+class ReadingSettings(BaseModel):
+    """The reading list."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    upper_wait_min: float = Field(
+        default=240, gt=0, description="A study that waits longer rises above all but the emergent ones."
+    )
+    shadow: bool = Field(
+        default=False, description="Score and record, but show nobody: the list is first come, first served."
+    )
+    drift_points: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="Alarm when a week's share of flagged studies, or of agreement, differs from before by more.",
+    )
+
+
+class WatchSettings(BaseModel):
+    """A folder that films are dropped into."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path | None = Field(
+        default=None, description="DICOM files found here are taken in and removed; those refused go to refused/."
+    )
+    settle_s: float = Field(default=2, gt=0, description="A file is taken when it has not grown for so long.")
+
+
+class Hl7Settings(BaseModel):
+    """Orders and final reports in over MLLP."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default="0.0.0.0", description="Address to listen on.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Port to listen on; without one it is off.")
+    allow_address: Networks = Field(default=(), description="Addresses and networks that may connect; empty: any.")
+
+
+class PacsSettings(BaseModel):
+    """Evidence out to a PACS by C-STORE."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default="", description="Name or address of the PACS; empty: nothing is sent.")
+    port: int = Field(default=104, ge=1, le=65535, description="Its port.")
+    ae_title: AeTitle = Field(default="PACS", description="AE title that it answers to.")
+    structured_report: bool = Field(default=True, description="Whether it gets a DICOM SR (TID 1500) of each result.")
+    overlay: bool = Field(
+        default=False, description="Whether it gets a Secondary Capture with the result and heat map."
+    )
+    tls_ca: Path | None = Field(default=None, description="PEM file of authorities; with it TLS is spoken.")
+    tls_certificate: Path | None = Field(default=None, description="PEM file of the node's own certificate.")
+    tls_key: Path | None = Field(default=None, description="PEM file of that certificate's key.")
+
+
+class StowSettings(BaseModel):
+    """Evidence out to a PACS by STOW-RS."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(default="", description="Of the DICOMweb service, such as https://pacs/dicom-web; empty: off.")
+    structured_report: bool = Field(default=True, description="Whether it gets a DICOM SR of each result.")
+    overlay: bool = Field(default=False, description="Whether it gets a Secondary Capture with the result.")
+
+
+class Hl7OutSettings(BaseModel):
+    """Preliminary results out as ORU^R01 over MLLP."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default="", description="Name or address of the receiver; empty: off.")
+    port: int = Field(default=2575, ge=1, le=65535, description="Its port.")
+
+
+class FhirSettings(BaseModel):
+    """Preliminary results out as a FHIR R4 bundle."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(default="", description="Base of the FHIR server; empty: off.")
+
+
+class MailSettings(BaseModel):
+    """Notices to the referring physician by e-mail."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default="", description="SMTP server; empty: off.")
+    port: int = Field(default=25, ge=1, le=65535, description="Its port.")
+    sender: str = Field(default="cxrtriage@localhost", description="From whom the messages come.")
+    starttls: bool = Field(default=False, description="Whether TLS is required.")
+    user: str = Field(default="", description="To sign in with; the password is in CXRTRIAGE_SMTP_PASSWORD.")
+
+
+class WebhookSettings(BaseModel):
+    """Notices to the referring physician by a signed POST."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(default="", description="Where to post; signed with CXRTRIAGE_WEBHOOK_SECRET. Empty: off.")
+
+
+class NoticeSettings(BaseModel):
+    """When and whom to tell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    when: Literal["confirmed", "result"] = Field(
+        default="confirmed",
+        description='"confirmed": after a radiologist called the study abnormal or emergent; "result": at once.',
+    )
+    recipients: Path = Field(default=Path("recipients.csv"), description="Table of physicians, services, addresses.")
+    escalate_min: float = Field(
+        default=30, gt=0, description="A notice not acknowledged by then goes to the next contact."
+    )
+
+
+class DeliverySettings(BaseModel):
+    """How often a delivery is tried."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attempts: int = Field(default=8, ge=1, description="After so many it is parked until a person tries again.")
+    backoff_s: float = Field(default=10, ge=0, le=3600, description="Wait before the second; doubled for each later.")
+    limit_s: float = Field(default=30, gt=0, le=600, description="A peer that takes longer costs an attempt.")
+
+
+class RetentionSettings(BaseModel):
+    """How long films stay."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    films_days: float = Field(
+        default=0, ge=0, description="Films of studies read so many days ago are deleted; 0: kept for ever."
+    )
+
+
 class DatabaseSettings(BaseModel):
     """Where the rows are."""
 
@@ -114,6 +280,19 @@ class NodeSettings(BaseModel):
     store: StoreSettings = StoreSettings()
     worker: WorkerSettings = WorkerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    web: WebSettings = WebSettings()
+    reading: ReadingSettings = ReadingSettings()
+    watch: WatchSettings = WatchSettings()
+    hl7: Hl7Settings = Hl7Settings()
+    pacs: PacsSettings = PacsSettings()
+    stow: StowSettings = StowSettings()
+    hl7_out: Hl7OutSettings = Hl7OutSettings()
+    fhir: FhirSettings = FhirSettings()
+    mail: MailSettings = MailSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    notice: NoticeSettings = NoticeSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    retention: RetentionSettings = RetentionSettings()
 
 
 def load_settings(home: Path) -> NodeSettings:
@@ -145,11 +324,8 @@ def load_settings(home: Path) -> NodeSettings:
     except ValidationError as error:
         raise ConfigError(f"{path}: {'; '.join(map(_sentence, error.errors()))}.") from error
     url = os.environ.get(DATABASE_VARIABLE) or settings.database.url or f"sqlite:///{home.absolute()}/cxrtriage.sqlite"
-    pems = ("tls_certificate", "tls_key", "tls_ca")
-    paths = {name: home / found for name in pems if (found := getattr(settings.dicom, name)) is not None}
-    return settings.model_copy(
-        update={"database": DatabaseSettings(url=url), "dicom": settings.dicom.model_copy(update=paths)}
-    )
+    sections = {name: _under(home, part) for name, part in settings}
+    return settings.model_copy(update={**sections, "database": DatabaseSettings(url=url)})
 
 
 def commented_toml(settings: NodeSettings) -> str:
@@ -159,10 +335,15 @@ def commented_toml(settings: NodeSettings) -> str:
         lines += [f"[{section}]"]
         for name, field in type(part).model_fields.items():
             value = getattr(part, name)
-            key = f"# {name} =" if value is None else f"{name} = {json.dumps(value)}"
+            key = f"# {name} =" if value is None else f"{name} = {json.dumps(value, default=str)}"
             lines += [f"# {field.description}", key]
         lines.append("")
     return "\n".join(lines)
+
+
+def _under(home: Path, part: BaseModel) -> BaseModel:
+    """Return a section with its relative paths under `home`."""
+    return part.model_copy(update={name: home / value for name, value in part if isinstance(value, Path)})
 
 
 def _sentence(error: Any) -> str:

@@ -6,7 +6,6 @@ process and the film has used up one of its attempts. On SIGTERM it finishes the
 """
 
 import faulthandler
-import hashlib
 import logging
 import math
 import os
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 
@@ -22,27 +22,46 @@ from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_film
 from cxrtriage.errors import CxrTriageError, ModelError, SourceError
 from cxrtriage.model.bundle import Model, load_model
-from cxrtriage.predict import probabilities
-from cxrtriage.serve import gate, process
-from cxrtriage.serve.database import open_database
+from cxrtriage.predict import abnormal_logit, calibrate, emergent_share, predict_logits
+from cxrtriage.serve import gate, models, node_state, process
+from cxrtriage.serve.database import open_database, reading
 from cxrtriage.serve.queue import LeasedFilm, Queue, Score
+from cxrtriage.serve.results import plan
 from cxrtriage.serve.settings import load_settings
+from cxrtriage.serve.worklist import priority
 
 LOGGER = logging.getLogger(__name__)
 POLL_S = 0.2  # between looks at an empty queue
+FOLLOW_S = 2.0  # between looks at which models are to run
 DATABASE_DOWN_S = 5.0
 
 
 class Scorer:
-    """A model, ready to assess films under `home`."""
+    """The node's models, ready to assess films under `home`; follows the database when they change."""
 
-    def __init__(self, home: Path, model: Path) -> None:
+    def __init__(self, home: Path, engine: Engine) -> None:
         self.home = home
-        self.model: Model = load_model(model)
-        self.model_sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+        self.engine = engine
+        self.models: dict[str, Model] = {}
+        self._looked_at = -math.inf
+
+    def running(self) -> list[str]:
+        """Return the hashes of the models to run, that whose results are shown first; load what is new."""
+        if time.monotonic() - self._looked_at > FOLLOW_S:
+            with reading(self.engine) as connection:
+                versions = models.models_to_run(connection)
+            self.models = {
+                version.sha256: self.models.get(version.sha256) or self._load(version) for version in versions
+            }
+            self._looked_at = time.monotonic()
+        return list(self.models)
+
+    def _load(self, version: models.ModelVersion) -> Model:
+        LOGGER.info("scoring with %s model %s", version.role, version.sha256[:12])
+        return load_model(self.home / version.path)
 
     def assess(self, film: LeasedFilm) -> Score | str:
-        """Return the model's score of a film, or why it is not assessed.
+        """Return a model's score of a film, or why it is not assessed.
 
         Raises
         ------
@@ -52,7 +71,8 @@ class Scorer:
             If the network gives no number.
         """
         started = time.monotonic()
-        card = self.model.card
+        model = self.models[film.model_sha256]
+        card = model.card
         try:
             source = read_film(self.home / film.path)
         except SourceError as error:
@@ -63,14 +83,15 @@ class Scorer:
         reason = gate.reason_against(source, prepared, card, film.age_years)
         if reason:
             return reason
-        probability = float(probabilities(self.model, prepared[np.newaxis])[0])
+        logits = predict_logits(model, prepared[np.newaxis])
+        probability = float(calibrate(abnormal_logit(logits), card.calibration)[0])
         if not math.isfinite(probability):
             raise ModelError("the network gave no number for this film. Check the model file.")
         return Score(
-            model_sha256=self.model_sha256,
+            model_sha256=film.model_sha256,
             probability=probability,
             threshold=card.threshold,
-            decision="abnormal" if probability >= card.threshold else "normal",
+            decision=_decision(logits, probability, card.threshold),
             seconds=time.monotonic() - started,
         )
 
@@ -85,7 +106,7 @@ def work(scorer: Scorer, queue: Queue, owner: str, stopping: threading.Event) ->
     """
     while not stopping.is_set():
         try:
-            film = queue.take(owner)
+            film = queue.take(owner, scorer.running())
             if film is None:
                 stopping.wait(POLL_S)
             else:
@@ -120,19 +141,32 @@ def _work_on(film: LeasedFilm, scorer: Scorer, queue: Queue) -> None:
         )
 
 
-def main(home: str, model: str, owner: str) -> None:
+def _decision(logits: np.ndarray, probability: float, threshold: float) -> str:
+    """Return what a film is called: flagged ones are emergent if a network of three classes holds that likelier."""
+    if probability < threshold:
+        return "normal"
+    return "emergent" if logits.shape[1] == 3 and emergent_share(logits)[0] > 0.5 else "abnormal"
+
+
+def main(home: str, owner: str) -> None:
     """Score the films of the node at `home` until told to stop; `owner` is this process' name in leases."""
     stopping = process.begin("worker")
     try:
         settings = load_settings(Path(home))
-        queue = Queue(open_database(settings.database.url), settings.worker)
-        scorer = Scorer(Path(home), Path(model))
-    except CxrTriageError as error:
-        LOGGER.error("%s", error)
+        engine = open_database(settings.database.url)
+        scorer = Scorer(Path(home), engine)
+        scorer.running()
+    except (CxrTriageError, SQLAlchemyError) as error:
+        LOGGER.error("%s", error if isinstance(error, CxrTriageError) else "the database does not answer")
         os._exit(process.CANNOT_START)
+
+    def follow(connection: Connection, study_id: int, result_id: int) -> None:
+        priority.refresh(connection, study_id)
+        plan.result_ready(connection, settings, result_id, Path(home))
+
     _use_threads(settings.worker.threads)
-    LOGGER.info("scoring with model %s", scorer.model_sha256[:12])
-    work(scorer, queue, owner, stopping)
+    node_state.keep_beating(engine, "worker", stopping)
+    work(scorer, Queue(engine, settings.worker, on_result=follow), owner, stopping)
 
 
 def _use_threads(threads: int) -> None:

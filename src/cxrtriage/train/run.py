@@ -36,7 +36,7 @@ from cxrtriage.data.batches.dataset import class_weights, split_dataset
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
 from cxrtriage.model.architectures import build_network, load_initial_weights
-from cxrtriage.model.bundle import ModelCard, Scope
+from cxrtriage.model.card import ModelCard, Scope
 from cxrtriage.records import LABEL_NAMES
 from cxrtriage.train.plan import Plan, make_plan
 from cxrtriage.train.task import TrainingTask

@@ -24,7 +24,8 @@ from torch.utils.tensorboard import SummaryWriter
 from cxrtriage.atomic import replacing
 from cxrtriage.config import TrainSettings
 from cxrtriage.data.batches.dataset import Batch
-from cxrtriage.model.bundle import ModelCard, save_model
+from cxrtriage.model.bundle import save_model
+from cxrtriage.model.card import ModelCard
 from cxrtriage.progress import Advance, progress_bar
 from cxrtriage.train.plan import Plan
 from cxrtriage.train.schedule import steps_in_time

@@ -1,0 +1,96 @@
+"""What a model file says about itself; `bundle` reads and writes it with the weights.
+
+It stands apart from them, so that a process that shows results need not load PyTorch to know which model made them.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from cxrtriage import __version__
+from cxrtriage.config import Recipe
+from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
+
+
+class Scope(BaseModel):
+    """The films that a model was trained on, and so is meant for.
+
+    Parameters
+    ----------
+    films : training films
+    patients : training patients; None where they were not told apart
+    views : view positions among them, such as ("AP", "PA"); empty where not known
+    age_years : lowest and highest age among them; None where not known
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    films: int = 0
+    patients: int | None = None
+    views: tuple[str, ...] = ()
+    age_years: tuple[float, float] | None = None
+
+
+class ModelCard(BaseModel):
+    """What a model file says about itself.
+
+    Parameters
+    ----------
+    architecture : name of the network, see `architectures.NETWORKS`
+    classes : what the outputs mean, ("normal", "abnormal") or those and "emergent"
+    recipe : how a film must be prepared for this network
+    calibration : turns the abnormal logit into a probability
+    operating_points : thresholds with what each reached on the split that chose it
+    decision : name of the operating point that decides, or "0.5"
+    scope : the films that it was trained on and is meant for
+    sources : names of the hospitals or sets it was trained on
+    data_hash : hash of the manifest it was trained on
+    training : settings as resolved
+    validation : figures on the validation films
+    precision : difference of faster ways of running the network, where they were checked
+    version : version of cxrtriage that wrote the file
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    architecture: str
+    classes: tuple[str, ...] = LABEL_NAMES[:2]
+    recipe: Recipe
+    calibration: Calibration = Calibration()
+    operating_points: list[OperatingPoint] = Field(default_factory=list)
+    decision: str = "0.5"
+    scope: Scope = Scope()
+    sources: list[str] = Field(default_factory=list)
+    data_hash: str = ""
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+    validation: dict[str, JsonValue] = Field(default_factory=dict)
+    precision: dict[str, JsonValue] = Field(default_factory=dict)
+    version: str = __version__
+
+    @model_validator(mode="after")
+    def _agree(self) -> "ModelCard":
+        if self.classes not in (LABEL_NAMES[:2], LABEL_NAMES):
+            raise ValueError(f"classes must be {LABEL_NAMES[:2]} or {LABEL_NAMES}, got {self.classes}")
+        names = ["0.5", *(point.name for point in self.operating_points)]
+        if self.decision not in names:
+            raise ValueError(f"decision must be one of {names}, got {self.decision!r}")
+        return self
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which a film is called abnormal."""
+        return next((point.threshold for point in self.operating_points if point.name == self.decision), 0.5)
+
+    @property
+    def calibrated_at(self) -> float | None:
+        """The share of abnormal films at which the probabilities hold; None where the model is not calibrated."""
+        prevalence = self.validation.get("prevalence")
+        return prevalence if isinstance(prevalence, float) else None
+
+    @property
+    def not_determined(self) -> list[str]:
+        """What the validation films were too few for, a sentence each: calibration, operating points."""
+        undetermined = self.validation.get("undetermined")
+        sentences = [
+            self.validation.get("not_calibrated"),
+            *(undetermined.values() if isinstance(undetermined, dict) else []),
+        ]
+        return [str(sentence) for sentence in sentences if sentence]

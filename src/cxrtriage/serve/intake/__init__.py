@@ -1,0 +1,1 @@
+"""Ways in for films: what every door does with an instance (`taking`), and the watched folder (`folder`)."""

@@ -1,0 +1,1 @@
+"""Results out: what the node tells a PACS, an information system and physicians, from rows that cannot be lost."""

@@ -1,0 +1,1 @@
+"""Fits what the package carries ready-made; nothing here is installed."""
