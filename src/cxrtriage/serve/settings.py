@@ -242,7 +242,7 @@ class DeliverySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    attempts: int = Field(default=8, ge=1, description="After so many it is parked until a person tries again.")
+    attempts: int = Field(default=20, ge=1, description="After so many it is parked until a person tries again.")
     backoff_s: float = Field(default=10, ge=0, le=3600, description="Wait before the second; doubled for each later.")
     limit_s: float = Field(default=30, gt=0, le=600, description="A peer that takes longer costs an attempt.")
 

@@ -221,7 +221,7 @@ outbox = Table(
     metadata,
     Column("id", Key, primary_key=True),
     Column("destination", String(32), nullable=False),  # a section of the settings: pacs, stow, hl7_out, fhir, ...
-    Column("kind", String(16), nullable=False),  # structured_report, overlay, oru, fhir, mail, webhook
+    Column("kind", String(32), nullable=False),  # structured_report, overlay, oru, fhir, mail, webhook
     Column("key", String(160), nullable=False, unique=True),  # made from what it is about: nothing is told twice
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("result_id", ForeignKey("result.id")),

@@ -97,7 +97,7 @@ class Home:
                 .returning(result.c.id)
             ).scalar_one()
             if settings is not None:
-                plan.result_ready(connection, settings, key)
+                plan.result_ready(connection, settings, key, self.path)
         return key
 
     def facts(self, result_id: int) -> ResultFacts:

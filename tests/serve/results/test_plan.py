@@ -53,7 +53,7 @@ def test_each_configured_destination_gets_each_of_its_kinds_once(node: Home) -> 
     }
     assert told(node.engine) == expected
     with node.engine.begin() as connection:
-        plan.result_ready(connection, ALL, key)  # the worker died after its commit, and did it again
+        plan.result_ready(connection, ALL, key, node.path)  # the worker died after its commit, and did it again
     assert len(node.deliveries()) == len(expected)
 
 

@@ -285,6 +285,10 @@ def test_a_referrer_acknowledges_and_sees_that_study_alone(node: PagesNode) -> N
     assert "Acknowledged by w7" in page
     assert "Read: normal" not in page
     assert referrer.get(f"/studies/{node.uid(NORMAL)}").status_code == 404
+    node.client("ada", "reader").post(f"/studies/{node.uid(NORMAL)}/read", data={"finding": "normal"})
+    undo = f"?left={node.uid(NORMAL)}"
+    assert "Haddad" not in referrer.get(answer.headers["location"] + undo).text
+    assert referrer.get("/failures").status_code == 403
     assert referrer.get("/notices/other").status_code == 404
     assert node.client("stranger", "referrer", "dr-x").get("/notices/token").status_code == 404
     assert referrer.post("/list").status_code == 403

@@ -16,7 +16,7 @@ from cxrtriage.serve.settings import NodeSettings
 from cxrtriage.serve.tables import instance, model_version, result
 
 
-def result_ready(connection: Connection, settings: NodeSettings, result_id: int, home: Path | None = None) -> None:
+def result_ready(connection: Connection, settings: NodeSettings, result_id: int, home: Path) -> None:
     """Put what a result is to be told in the outbox: one row for each destination and kind, once.
 
     Parameters
@@ -24,7 +24,7 @@ def result_ready(connection: Connection, settings: NodeSettings, result_id: int,
     connection : of the transaction that writes the result
     settings : which destinations there are
     result_id : key of the result
-    home : the node's folder; without it that of `recipients.csv`
+    home : the node's folder
     """
     if held(connection, settings):
         return
@@ -40,7 +40,7 @@ def result_ready(connection: Connection, settings: NodeSettings, result_id: int,
         key = f"{destination} {kind} result {result_id}"
         outbox.put(connection, destination=destination, kind=kind, key=key, study_id=row.study_id, result_id=result_id)
     if settings.notice.when == "result" and row.decision != "normal":
-        notices.tell(connection, settings, home or settings.notice.recipients.parent, row.study_id)
+        notices.tell(connection, settings, home, row.study_id)
 
 
 def held(connection: Connection, settings: NodeSettings) -> bool:

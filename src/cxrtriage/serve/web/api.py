@@ -214,8 +214,8 @@ def describe_security(app: FastAPI) -> None:
 def _record_query(request: Request, visitor: Visitor) -> None:
     """Note that somebody listed studies, not each of the times that a program asks again."""
     state, time = request.app.state, now()
-    listed: dict[str, datetime] = state.__dict__.setdefault("listed", {})
-    if abs(time - listed.get(visitor.name, datetime.min.replace(tzinfo=time.tzinfo))) < LISTED_AGAIN:
+    listed: dict[str, datetime] = state.listed
+    if visitor.name in listed and abs(time - listed[visitor.name]) < LISTED_AGAIN:
         return
     with state.engine.begin() as connection:
         detail = {"what": "worklist by the API"}

@@ -54,6 +54,7 @@ def create_app(home: Path, settings: NodeSettings, engine: Engine) -> FastAPI:
         openapi_url="/openapi.json",
     )
     app.state.home, app.state.settings, app.state.engine = home, settings, engine
+    app.state.listed = {}  # when each visitor last listed studies by the API
     app.add_middleware(RequestLog)
     app.add_middleware(Guard)  # the outermost, since what was added last is
     app.add_exception_handler(SignInNeededError, _to_sign_in)

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Info, generate_latest
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -28,7 +29,8 @@ from cxrtriage.serve.worklist.reading_list import count_by_rank
 
 router = APIRouter(tags=["health"])
 NEEDED = ("receiver", "worker", "sender")  # processes without which films are not received, scored or told
-RESULT_S = (0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
+QUANTILES = (0.5, 0.95, 1.0)
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")  # what a proxy adds
 LAST_RESULTS = timedelta(hours=1)
 MAY_SCRAPE = require("reader")
 
@@ -67,7 +69,7 @@ def problems(engine: Any, settings: NodeSettings, home: Path) -> list[str]:
         )
     try:
         with reading(engine) as connection:
-            found += _silent(connection.execute(select(heartbeat)).all())
+            found += _silent(connection.execute(select(heartbeat)).all(), _needed(settings))
             if active_model(connection) is None:
                 found.append("There is no model: films are kept and wait.")
     except SQLAlchemyError:
@@ -99,7 +101,7 @@ def measured(engine: Any, settings: NodeSettings, home: Path) -> bytes:
         oldest = connection.execute(select(func.min(study.c.received_at)).where(study.c.read_at.is_(None))).scalar()
         gauge("oldest_waiting_seconds", "Wait of the unread study that came first").set(_age(oldest))
         seen = gauge("heartbeat_age_seconds", "Since a process was last seen", "process")
-        for row in connection.execute(select(heartbeat)).all():
+        for row in connection.execute(select(heartbeat).order_by(heartbeat.c.seen_at)).all():  # the latest stays
             seen.labels(row.name).set(_age(row.seen_at))
         off = node_state.get(connection, node_state.MODEL_OFF)
         gauge("model_on", "1 while scores are shown, 0 while the model is switched off").set(not off)
@@ -107,26 +109,30 @@ def measured(engine: Any, settings: NodeSettings, home: Path) -> bytes:
         if active:
             info = {"sha256": active.sha256, "architecture": active.card.architecture}
             Info("cxrtriage_model", "The model that is shown", registry=registry).info(info)
-        results = Histogram(
-            "cxrtriage_time_to_result_seconds",
-            "Study received to its first result, of the last hour",
-            buckets=RESULT_S,
-            registry=registry,
-        )
         recent = select(study.c.received_at, study.c.first_result_at).where(
             study.c.first_result_at.is_not(None), study.c.received_at > now() - LAST_RESULTS
         )
-        for row in connection.execute(recent).all():
-            results.observe((row.first_result_at - row.received_at).total_seconds())
+        took_s = [(row.first_result_at - row.received_at).total_seconds() for row in connection.execute(recent).all()]
+        # no histogram: counts of one hour fall again, which Prometheus takes for a restart
+        quantiles = gauge("time_to_result_seconds", "Study received to its first result, of the last hour", "quantile")
+        for quantile, seconds in zip(QUANTILES, np.quantile(took_s, QUANTILES) if took_s else (), strict=False):
+            quantiles.labels(str(quantile)).set(seconds)
+        gauge("results_last_hour", "Studies received in the last hour that have a result").set(len(took_s))
     return generate_latest(registry)
 
 
-def _silent(rows: Iterable[Any]) -> list[str]:
+def _needed(settings: NodeSettings) -> list[str]:
+    """Return the processes that must live for the node to do what its settings say."""
+    folder = ["folder"] if settings.watch.folder is not None else []
+    return [*NEEDED, *folder, *(["listener"] if settings.hl7.port is not None else [])]
+
+
+def _silent(rows: Iterable[Any], needed: Iterable[str]) -> list[str]:
     """Say which needed processes gave no sign of life, and what those that did complain of."""
     latest = {row.name: row for row in sorted(rows, key=lambda row: row.seen_at)}
     silent = [
         f"The {name} has given no sign of life for {node_state.SILENT_S:.0f} s."
-        for name in NEEDED
+        for name in needed
         if name not in latest or _age(latest[name].seen_at) > node_state.SILENT_S
     ]
     return silent + [row.note for row in latest.values() if row.note and _age(row.seen_at) <= node_state.SILENT_S]
@@ -143,6 +149,9 @@ def _age(time: datetime | None) -> float:
 
 
 def _from_here(request: Request) -> bool:
+    """Tell whether a program on this machine asks; what a proxy on this machine passes on is from elsewhere."""
+    if any(name in request.headers for name in FORWARDED):
+        return False
     try:
         return ipaddress.ip_address(address_of(request)).is_loopback
     except ValueError:

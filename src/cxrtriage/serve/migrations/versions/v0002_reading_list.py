@@ -160,7 +160,7 @@ def upgrade() -> None:
         "outbox",
         sa.Column("id", KEY, nullable=False),
         sa.Column("destination", sa.String(32), nullable=False),
-        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
         sa.Column("key", sa.String(160), nullable=False),
         sa.Column("study_id", KEY, nullable=False),
         sa.Column("result_id", KEY, nullable=True),

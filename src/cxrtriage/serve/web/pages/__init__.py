@@ -8,12 +8,13 @@ failures      what nobody looks after unless somebody tries again
 figures       how long it takes, and whether the model still does what it did
 upkeep        settings, model, audit trail
 notices       where the link of a notice leads
+static        style and scripts
 """
 
 from fastapi import APIRouter
 
-from cxrtriage.serve.web.pages import failures, figures, films, judging, notices, reading_list, study, upkeep
+from cxrtriage.serve.web.pages import failures, figures, films, judging, notices, reading_list, static, study, upkeep
 
 router = APIRouter(include_in_schema=False)
-for part in (reading_list, study, judging, films, failures, figures, upkeep, notices):
+for part in (reading_list, study, judging, films, failures, figures, upkeep, notices, static):
     router.include_router(part.router)

@@ -92,7 +92,7 @@ def _work_out(
     facts = PngInfo()
     facts.add_itxt(CAPTION, _caption(found))
     file = io.BytesIO()
-    Image.fromarray(marked(_picture(found))).save(file, "PNG", compress_level=2, pnginfo=facts)
+    Image.fromarray(_picture(found)).save(file, "PNG", compress_level=2, pnginfo=facts)
     return pictures.keep(content_sha256, what, file.getvalue())
 
 
@@ -108,7 +108,7 @@ def _picture(found: "Explanation") -> np.ndarray:
     if found.opposite is not None:
         panels.append(np.repeat(found.opposite.after[0][..., None], 3, axis=2))
     panels.append(colour_overlay(found.films[0], evidence[0], strongest_of(evidence[0])))
-    resized = [cv2.resize(panel, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for panel in panels]
+    resized = [marked(cv2.resize(panel, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)) for panel in panels]
     gap = np.zeros((SIDE, 8, 3), np.uint8)
     return np.hstack([part for panel in resized for part in (panel, gap)][:-1])
 

@@ -3,9 +3,11 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from sqlalchemy import select
 from starlette.responses import RedirectResponse, Response
 
 from cxrtriage.serve.database import reading
+from cxrtriage.serve.tables import study
 from cxrtriage.serve.web.access import Visitor, require
 from cxrtriage.serve.web.pages.opened import LOOKED, Node, Sight, node_of, note_access, open_study, sight
 from cxrtriage.serve.web.pages.study import after
@@ -64,9 +66,10 @@ def mark_read(request: Request, visitor: Reader, uid: str, finding: Annotated[Fi
     node = node_of(request)
     row, _ = _opened(node, visitor, uid)
     following = after(node, uid, left=True)  # from where the study still stands
-    if row.read_at is None:  # of two readers the first counts
-        abnormal = {"normal": False, "abnormal": True}.get(finding)
-        with node.engine.begin() as connection:
+    abnormal = {"normal": False, "abnormal": True}.get(finding)
+    with node.engine.begin() as connection:
+        this = select(study.c.read_at).where(study.c.id == row.study_id).with_for_update()
+        if connection.execute(this).scalar_one() is None:  # of two readers the first counts
             reviews.mark_read(connection, row.study_id, visitor.name, abnormal, settings=node.settings, home=node.home)
     return RedirectResponse(following, 303)
 

@@ -64,7 +64,18 @@ class Listing:
         return f"{_sha(self.search)}-{_sha(content)}"
 
 
-SHOWN = ("study_instance_uid", "rank", "overdue", "probability", "decision", "state", "films", "ordered", "read_by")
+SHOWN = (
+    "study_instance_uid",
+    "rank",
+    "overdue",
+    "probability",
+    "decision",
+    "state",
+    "films",
+    "ordered",
+    "read_by",
+    "reported_abnormal",
+)
 
 
 @router.get("/")

@@ -27,7 +27,7 @@ def study_page(
     with reading(node.engine) as connection:
         row = open_study(connection, node, visitor, uid)
         values = _values(connection, node, visitor, row)
-        left = request.query_params.get("left", "")
+        left = "" if visitor.role == "referrer" else request.query_params.get("left", "")
         values["left"] = worklist.find_study(connection, node.settings, now(), left) if left else None
     with node.engine.begin() as connection:
         note_access(connection, visitor, uid, score=values["sight"].shown)
