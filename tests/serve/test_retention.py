@@ -17,6 +17,7 @@ from cxrtriage.serve.files import FilmStore
 from cxrtriage.serve.header import read_header
 from cxrtriage.serve.retention import Deleted, keep_retaining, retain
 from cxrtriage.serve.tables import audit, instance, job, outbox, patient, study
+from cxrtriage.serve.web.pictures import Pictures
 from serve.peers import film
 
 
@@ -167,3 +168,14 @@ def test_a_node_deletes_daily_until_it_stops(engine: Engine, home: Path) -> None
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "retention"]
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_the_pictures_of_a_deleted_film_go_with_it(home: Path, engine: Engine) -> None:
+    pictures = Pictures(home)
+    with reading(engine) as connection:
+        rows = connection.execute(select(instance.c.path, instance.c.content_sha256, instance.c.study_id)).all()
+    for row in rows:
+        pictures.film(home / row.path, row.content_sha256)
+    retain(engine, home, 30, actor="tester")
+    left = {path.name.partition("-")[0] for path in (home / "pictures").rglob("*.png")}
+    assert left == {row.content_sha256 for row in rows if row.study_id == study_id(engine, "1.4")}

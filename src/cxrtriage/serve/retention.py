@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cxrtriage.serve import audit
 from cxrtriage.serve.database import now, reading
 from cxrtriage.serve.tables import instance, job, outbox, study
+from cxrtriage.serve.web.pictures import Pictures
 
 LOGGER = logging.getLogger(__name__)
 DAY_S = 24 * 3600.0
@@ -118,9 +119,9 @@ def _delete_study(
 ) -> list[int]:
     """Delete a study's films; return the bytes of each."""
     with reading(engine) as connection:
-        paths = _films_there(connection, home, study_id)
-    sizes = [path.stat().st_size for path in paths]
-    if dry_run or not paths:
+        films = _films_there(connection, home, study_id)
+    sizes = [path.stat().st_size for path in films]
+    if dry_run or not films:
         return sizes
     with engine.begin() as connection:
         # again and under a lock: a reader may have opened the study since
@@ -130,13 +131,17 @@ def _delete_study(
         if uid is None:
             return []
         audit.record(
-            connection, "delete", actor=actor, action="D", study_instance_uid=uid, detail={"films": len(paths)}
+            connection, "delete", actor=actor, action="D", study_instance_uid=uid, detail={"films": len(films)}
         )
-    for path in paths:
+    pictures = Pictures(home)
+    for path, content_sha256 in films.items():
+        pictures.forget(content_sha256)  # first, since the next run finds what is left by the film
         path.unlink(missing_ok=True)  # not flushed: a film that a power cut brings back goes with the next run
     return sizes
 
 
-def _films_there(connection: Connection, home: Path, study_id: int) -> list[Path]:
-    found = connection.execute(select(instance.c.path).where(instance.c.study_id == study_id)).scalars().all()
-    return [home / path for path in found if (home / path).exists()]
+def _films_there(connection: Connection, home: Path, study_id: int) -> dict[Path, str]:
+    """Return the files of a study's films that are there, with the hash of each film's content."""
+    found = select(instance.c.path, instance.c.content_sha256).where(instance.c.study_id == study_id)
+    films = {home / row.path: row.content_sha256 for row in connection.execute(found).all()}
+    return {path: content_sha256 for path, content_sha256 in films.items() if path.exists()}

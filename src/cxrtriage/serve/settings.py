@@ -105,7 +105,9 @@ class WebSettings(BaseModel):
     url: str = Field(
         default="", description="How people reach the pages, for links in notices; empty: http://host:port."
     )
-    session_hours: float = Field(default=8, gt=0, description="A sign-in ends after so long without a request.")
+    session_hours: float = Field(
+        default=8, gt=0, description="A sign-in ends after so long without use, in any case after a day."
+    )
     hide_score_first: bool = Field(
         default=False, description="Whether a study's page shows the score only after the reader's own first look."
     )

@@ -59,7 +59,7 @@ def test_a_token_is_shown_once_listed_and_closed(home: Path) -> None:
 
 
 def test_what_cannot_be_is_said_in_a_sentence(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a referrer needs a key in recipients.csv"):
+    with pytest.raises(ConfigError, match=r"a referrer needs a key in recipients\.csv"):
         node(home, "account", "add", "dr.who", "--role", "referrer")
     with pytest.raises(ConfigError, match="there is no open account 'nobody'"):
         node(home, "account", "close", "nobody")

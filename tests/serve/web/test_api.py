@@ -11,10 +11,11 @@ from sqlalchemy import Engine, select
 from starlette.testclient import TestClient
 
 from cxrtriage.serve import node_state
-from cxrtriage.serve.database import reading
+from cxrtriage.serve.database import now, reading
 from cxrtriage.serve.settings import NodeSettings
 from cxrtriage.serve.tables import audit
 from cxrtriage.serve.web import accounts
+from cxrtriage.serve.web.access import COOKIE
 from cxrtriage.serve.web.app import create_app
 from serve.worklist.rows import SHADOW, Rows, add_model
 
@@ -63,6 +64,23 @@ def test_a_study_tells_its_films_results_and_reviews_but_no_shadow_and_leaves_a_
     with reading(engine) as connection:
         row = connection.execute(select(audit).where(audit.c.event == "accessed")).one()
     assert (row.actor, row.study_instance_uid) == ("test reader", "1.2.3.2")
+
+
+def test_a_signed_in_reader_learns_no_score_from_the_api_that_the_page_hides_until_the_first_look(
+    sqlite: Engine, tmp_path: Path
+) -> None:
+    app = api_of(sqlite, tmp_path)
+    app.state.settings = SETTINGS.model_copy(update={"web": SETTINGS.web.model_copy(update={"hide_score_first": True})})
+    with sqlite.begin() as connection:
+        secret = accounts.invite(connection, "reader", "reader")
+    accounts.accept_invitation(sqlite, secret, "correct horse battery")
+    session = accounts.sign_in(sqlite, "reader", "correct horse battery", "", now())
+    listed = TestClient(app, cookies={COOKIE: session}).get("/api/worklist").json()
+    assert not listed["scores_shown"]
+    assert {(study["probability"], study["decision"], study["priority"]) for study in listed["studies"]} == {
+        (None, "", "routine")
+    }
+    assert with_token(app).get("/api/worklist").json()["scores_shown"]
 
 
 @pytest.mark.parametrize("how", ["off", "shadow"])

@@ -3,7 +3,7 @@ from sqlalchemy import Engine, insert
 from cxrtriage.serve import node_state
 from cxrtriage.serve.database import reading
 from cxrtriage.serve.settings import NodeSettings, ReadingSettings
-from cxrtriage.serve.tables import study
+from cxrtriage.serve.tables import patient, study
 from cxrtriage.serve.worklist import priority
 from cxrtriage.serve.worklist.reading_list import (
     StudyRow,
@@ -145,6 +145,14 @@ def test_pages_of_the_list_join_without_gap_or_repetition(rows: Rows) -> None:
 def test_a_row_never_shows_its_patient_in_a_log(rows: Rows) -> None:
     rows.study(person="SECRET^NAME")
     assert "SECRET" not in repr(listed(rows.engine)[0])
+
+
+def test_a_study_whose_patients_row_is_gone_stays_on_the_list(rows: Rows) -> None:
+    rows.study(10, 0.9)
+    with rows.engine.begin() as connection:
+        connection.execute(patient.delete())
+    (row,) = listed(rows.engine)
+    assert (row.patient_name, row.patient_id, row.probability, row.films) == ("", "", 0.9, 1)
 
 
 def test_a_study_without_films_yet_is_waiting(rows: Rows) -> None:

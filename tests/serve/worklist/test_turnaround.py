@@ -20,6 +20,14 @@ def test_the_same_readings_in_the_order_of_arrival_are_what_first_come_first_ser
     assert found["first_come_first_served_s"]["routine"]["p50"] == 1200.0
 
 
+def test_a_stat_order_makes_urgent_what_the_model_did_not_flag(rows: Rows) -> None:
+    rows.study(5, 0.1, order="stat")
+    rows.study(5, 0.9)
+    rows.study(5)
+    with reading(rows.engine) as connection:
+        assert figures(connection, NOW)["flagged_share"] == 0.5
+
+
 def test_waiting_counts_the_unread_by_rank(rows: Rows) -> None:
     rows.study(40, 0.1)
     rows.study(30, 0.9)

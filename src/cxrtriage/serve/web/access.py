@@ -1,7 +1,7 @@
 """Who may do what: a request in, a `Visitor` or a refusal out; every route but sign-in and `/healthz` asks.
 
-    reader      the list, studies, verdicts, failures, figures
-    admin       all of it, and settings, audit trail, the model's switch
+    reader      the list, studies, verdicts, failures, figures, settings
+    admin       all of it, and the audit trail and the model's switch
     referrer    the studies that a notice to him names, nothing else
 
 A browser comes with a session's cookie, a program with an API token (`Authorization: Bearer ...`). What a browser posts

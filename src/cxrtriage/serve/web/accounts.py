@@ -126,6 +126,8 @@ def accept_invitation(engine: Engine, secret: str, password: str, address: str =
             connection.execute(update(account).where(this).values(**values, closed_at=None))
             mine = select(account.c.id).where(this).scalar_subquery()
             connection.execute(web_session.delete().where(web_session.c.account_id == mine))
+        # whoever was kept out by somebody's guesses comes in with a new link
+        connection.execute(sign_in_failure.delete().where(sign_in_failure.c.account_name == row.account_name))
         audit.record(connection, "account", actor=row.account_name, action="U", address=address)
     return str(row.account_name)
 

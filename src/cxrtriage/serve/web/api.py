@@ -15,9 +15,10 @@ from sqlalchemy import Engine, select
 
 from cxrtriage.serve import audit
 from cxrtriage.serve.database import now, reading
+from cxrtriage.serve.settings import NodeSettings
 from cxrtriage.serve.tables import review
 from cxrtriage.serve.web.access import COOKIE, Visitor, require
-from cxrtriage.serve.worklist.priority import RANKS
+from cxrtriage.serve.worklist.priority import EMERGENT, RANKS
 from cxrtriage.serve.worklist.reading_list import (
     FilmRow,
     StudyRow,
@@ -135,9 +136,10 @@ def get_worklist(
     settings = request.app.state.settings
     with reading(request.app.state.engine) as connection:
         rows, total = reading_list(connection, settings, now(), limit=limit, offset=offset, read=read)
-        shown = not scores_hidden(connection, settings)
+        may_know = _may_know(visitor, settings)
+        shown = may_know and not scores_hidden(connection, settings)
     _record_query(request, visitor)
-    return Worklist(scores_shown=shown, total=total, studies=[_study(row) for row in rows])
+    return Worklist(scores_shown=shown, total=total, studies=[_study(row, may_know) for row in rows])
 
 
 @router.get(
@@ -157,11 +159,12 @@ def get_study(
             raise HTTPException(404, f"there is no study {study_instance_uid} on this node.")
         films = films_of(connection, row.study_id)
         words = connection.execute(select(review).where(review.c.study_id == row.study_id).order_by(review.c.id)).all()
-        shown = not scores_hidden(connection, settings)
+        may_know = _may_know(visitor, settings)
+        shown = may_know and not scores_hidden(connection, settings)
     record_access(engine, visitor, study_instance_uid)
     return StudyDetail(
         scores_shown=shown,
-        study=_study(row),
+        study=_study(row, may_know),
         films=[_film(film, shown) for film in films],
         reviews=[
             Review(
@@ -223,9 +226,19 @@ def _record_query(request: Request, visitor: Visitor) -> None:
     listed[visitor.name] = time
 
 
-def _study(row: StudyRow) -> Study:
+def _may_know(visitor: Visitor, settings: NodeSettings) -> bool:
+    """Tell whether a visitor may know scores that a page would hide until the reader's own first look."""
+    return visitor.token or not settings.web.hide_score_first
+
+
+def _study(row: StudyRow, may_know: bool) -> Study:
     names = set(Study.model_fields) - {"priority"}
-    return Study(priority=RANKS[row.rank], **{name: getattr(row, name) for name in names})  # type: ignore[arg-type]
+    found = Study(priority=RANKS[row.rank], **{name: getattr(row, name) for name in names})  # type: ignore[arg-type]
+    if may_know:
+        return found
+    nothing = {"probability": None, "threshold": None, "decision": "", "model_sha256": ""}
+    urgent = "emergent" if row.rank == EMERGENT else "routine"  # as the list's page
+    return found.model_copy(update={**nothing, "priority": urgent})
 
 
 def _film(film: FilmRow, scores_shown: bool) -> Film:

@@ -37,7 +37,7 @@ def sign_in(
         return render(request, None, "sign_in.html.j2", status=REFUSED, next=next, error=str(error))
     response = RedirectResponse(_on_this_node(next), SEE_OTHER)
     secure = request.app.state.settings.web.url.startswith("https:")
-    response.set_cookie(COOKIE, secret, httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, secret, httponly=True, samesite="lax", secure=secure)
     return response
 
 

@@ -262,7 +262,7 @@ def _studies(connection: Connection, settings: NodeSettings, now: datetime, keys
     films: dict[int, list[FilmRow]] = defaultdict(list)
     instances = connection.execute(
         select(instance.c.id, instance.c.study_id, instance.c.age_years, patient)
-        .join_from(instance, patient)
+        .outerjoin_from(instance, patient)  # a patient's row may have been deleted, or withheld from this role
         .where(instance.c.study_id.in_(keys))
         .order_by(instance.c.id)
     ).all()
@@ -289,10 +289,10 @@ def _study_row(
         study_id=row.id,
         study_instance_uid=row.study_instance_uid,
         accession_number=row.accession_number,
-        patient_name=person.name if person else "",
-        patient_id=person.patient_id if person else "",
-        birth_date=person.birth_date if person else "",
-        sex=person.sex if person else "",
+        patient_name=(person and person.name) or "",
+        patient_id=(person and person.patient_id) or "",
+        birth_date=(person and person.birth_date) or "",
+        sex=(person and person.sex) or "",
         age_years=person.age_years if person else None,
         view_positions=tuple(dict.fromkeys(film.view_position for film in films if film.view_position)),
         received_at=row.received_at,

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, select
 
-from cxrtriage.serve.tables import study
-from cxrtriage.serve.worklist.priority import ABNORMAL, RANKS
+from cxrtriage.serve.tables import instance, model_version, result, study
+from cxrtriage.serve.worklist.priority import RANKS
 
 
 def figures(connection: Connection, now: datetime, hours: float = 24) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def figures(connection: Connection, now: datetime, hours: float = 24) -> dict[st
         dict of `studies`, `p50`, `p95`, `max`; the last three None without a study.
     """
     since = now - timedelta(hours=hours)
-    columns = (study.c.received_at, study.c.first_result_at, study.c.read_at, study.c.rank)
+    columns = (study.c.received_at, study.c.first_result_at, study.c.read_at, study.c.rank, _flagged())
     came = connection.execute(select(*columns).where(study.c.received_at >= since)).all()
     unread = connection.execute(select(*columns).where(study.c.read_at.is_(None))).all()
     read = connection.execute(select(*columns).where(study.c.read_at >= since).order_by(study.c.read_at)).all()
@@ -41,12 +41,27 @@ def figures(connection: Connection, now: datetime, hours: float = 24) -> dict[st
     return {
         "hours": hours,
         "received": len(came),
-        "flagged_share": sum(row.rank >= ABNORMAL for row in scored) / len(scored) if scored else None,
+        "flagged_share": sum(row.flagged for row in scored) / len(scored) if scored else None,
         "time_to_result_s": _summary([_seconds(row.received_at, row.first_result_at) for row in scored]),
         "waiting_s": _by_rank(unread, [_seconds(row.received_at, now) for row in unread]),
         "time_to_read_s": _by_rank(read, [_seconds(row.received_at, row.read_at) for row in read]),
         "first_come_first_served_s": _by_rank(read, fair),
     }
+
+
+def _flagged() -> Any:
+    """Return whether a model that is or was shown calls a film of the study abnormal, whatever persons say."""
+    return (
+        exists()
+        .where(
+            instance.c.study_id == study.c.id,
+            result.c.instance_id == instance.c.id,
+            result.c.decision != "normal",
+            model_version.c.sha256 == result.c.model_sha256,
+            model_version.c.activated_at.is_not(None),
+        )
+        .label("flagged")
+    )
 
 
 def _first_come_first_served(times: list[tuple[datetime, datetime]]) -> list[float]:

@@ -39,14 +39,14 @@ def figures_page(
         hidden=hidden,
         weeks=weeks,
         alarms=drift.alarms(weeks, node.settings.reading.drift_points),
-        longest=_longest(figures),
+        longest_read=_longest(figures["time_to_read_s"], figures["first_come_first_served_s"]),
+        longest_wait=_longest(figures["waiting_s"]),
         charts=_charts(weeks),
     )
 
 
-def _longest(figures: dict[str, Any]) -> float:
-    """Return the longest 95th percentile of the bars, in seconds, at least one."""
-    groups = (figures["time_to_read_s"], figures["first_come_first_served_s"])
+def _longest(*groups: dict[str, Any]) -> float:
+    """Return the longest 95th percentile of tables whose bars are compared, in seconds, at least one."""
     longest: float = max([1.0, *(times["p95"] for group in groups for times in group.values() if times["p95"])])
     return longest
 
