@@ -16,8 +16,9 @@ from sqlalchemy import Engine, select
 from cxrtriage.serve.database import open_database, reading
 from cxrtriage.serve.migrate import migrate
 from cxrtriage.serve.process import CANNOT_START
-from cxrtriage.serve.settings import SETTINGS_FILE
+from cxrtriage.serve.settings import SETTINGS_FILE, WebSettings
 from cxrtriage.serve.tables import audit, heartbeat
+from cxrtriage.serve.web.app import _listen
 from serve.peers import free_port
 
 STARTS_IN_S = 60.0
@@ -92,3 +93,11 @@ def test_a_port_that_is_taken_is_named_and_ends_it_for_good(home: Path) -> None:
             _, log = running.communicate(timeout=STARTS_IN_S)
     assert running.returncode == CANNOT_START
     assert f"cannot listen on 127.0.0.1 port {port}" in log
+
+
+def test_connections_send_at_once_what_there_is() -> None:
+    """Else each answer would wait for the acknowledgement of its own headers."""
+    with _listen(WebSettings(port=free_port())) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
