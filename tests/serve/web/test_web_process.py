@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine, select
 
@@ -51,9 +51,9 @@ def answers(port: int) -> None:
     deadline = time.monotonic() + STARTS_IN_S
     while time.monotonic() < deadline:
         try:
-            assert httpx.get(f"http://127.0.0.1:{port}/healthz").json() == {"status": "ok"}
+            assert httpx2.get(f"http://127.0.0.1:{port}/healthz").json() == {"status": "ok"}
             return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             time.sleep(0.1)
     raise AssertionError("it does not answer")
 
@@ -64,8 +64,8 @@ def test_it_answers_lives_and_ends_cleanly(home: Path, how: str) -> None:
     with web_process(home, port) as running:
         answers(port)
         # what a proxy here passes on is not from here
-        assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 200
-        passed_on = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"X-Forwarded-For": "10.1.2.3"})
+        assert httpx2.get(f"http://127.0.0.1:{port}/metrics").status_code == 200
+        passed_on = httpx2.get(f"http://127.0.0.1:{port}/metrics", headers={"X-Forwarded-For": "10.1.2.3"})
         assert passed_on.status_code == 401
         assert "server" not in passed_on.headers
         if how == "SIGTERM":
