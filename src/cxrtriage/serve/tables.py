@@ -189,6 +189,7 @@ imaging_order = Table(
     Column("study_instance_uid", String(64), nullable=False, index=True),  # "" where the order has none
     Column("priority", String(16), nullable=False),  # stat, asap, routine
     Column("provider_id", String(64), nullable=False),  # who ordered, "" where not told
+    Column("provider_email", String(128), nullable=False, server_default=""),  # where the order gives one
     Column("service", String(64), nullable=False),  # requesting service or ward
     Column("procedure_code", String(64), nullable=False),
     Column("procedure_scheme", String(64), nullable=False),

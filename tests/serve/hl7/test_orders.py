@@ -42,6 +42,19 @@ def test_an_orm_order_is_kept_as_it_was_told(engine: Engine) -> None:
     assert actions(engine) == [("order", "C")]
 
 
+@pytest.mark.parametrize(
+    ("callback", "email"),
+    [
+        ("^NET^Internet^j.smith@hospital.example", "j.smith@hospital.example"),  # XTN of 2.3.1 and later
+        ("j.smith@hospital.example", "j.smith@hospital.example"),  # as old systems write it
+        ("555-1234", ""), ("^NET^Internet^not an address", ""), ("a@b.c, d@e.f", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_the_address_of_who_ordered_is_kept_where_it_is_one(sqlite: Engine, callback: str, email: str) -> None:
+    take(sqlite, written.orm(callback=callback))
+    assert orders(sqlite)[0].provider_email == email
+
+
 def test_an_omi_order_is_kept_as_it_was_told(sqlite: Engine) -> None:
     assert take(sqlite, written.omi("A7", uid="1.2.3.7", priority="A")) == 1
     (row,) = orders(sqlite)

@@ -19,6 +19,7 @@ def orm(
     quantity: str = "1^^^^^S",
     timing: str = "",
     provider: str = "4711^Smith^John",
+    callback: str = "",
     ward: str = "ICU",
     uid: str = "",
     procedure: str = "CXR2^Chest, two views^L",
@@ -31,7 +32,7 @@ def orm(
         header("ORM^O01", control_id, version),
         "PID|1||P1^^^HOSPITAL||DOE^JANE||19500101|F",
         f"PV1|1|I|W3^12^1|||||||{ward}",
-        f"ORC|{control}|PL1|{filler}||{status}||{quantity}|||||{provider}",
+        f"ORC|{control}|PL1|{filler}||{status}||{quantity}|||||{provider}||{callback}",
         f"OBR|1|PL1|{filler}|{procedure}||||||||||||{provider}||{accession}|||||||||{timing}",
     ]
     return joined(*segments, *([f"ZDS|{uid}^^Application^DICOM"] if uid else []))

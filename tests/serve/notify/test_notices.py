@@ -67,6 +67,23 @@ def test_the_service_is_told_where_the_physician_is_unknown(node: Node, rows: Ro
     assert node.told() == [(1, "ward", "mail"), (1, "ward", "webhook")]
 
 
+def test_who_ordered_is_told_at_the_orders_address_where_the_table_has_none(node: Node, rows: Rows) -> None:
+    uid = rows.study(accession_number="A1")
+    node.order("A1", provider="99^Nobody", ward="ED", callback="^NET^Internet^n.body@hospital.example")
+    node.tell(uid)
+    assert node.told() == [(1, "n.body@hospital.example", "mail")]
+    message = notices.message_of(node.take(), node.context)
+    assert message is not None
+    assert message.contact.email == "n.body@hospital.example"
+
+
+def test_the_table_comes_before_the_orders_address(node: Node, rows: Rows) -> None:
+    uid = rows.study(accession_number="A1")
+    node.order("A1", callback="^NET^Internet^elsewhere@hospital.example")
+    node.tell(uid)
+    assert node.told() == [SMITH]
+
+
 def test_the_contact_is_found_by_the_films_header_too(node: Node, rows: Rows) -> None:
     from serve.peers import film
 

@@ -9,6 +9,7 @@ HL7 Version 2.5.1, 4.4.1 (ORM), 4.5.1 (ORC), 4.5.3 (OBR), table 0119 (ORC-1); 2.
 (ZDS with the Study Instance UID).
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -27,6 +28,7 @@ NO_WORD_ON_IT = {"UA", "UC", "UD", "UF", "UH", "UM", "UN", "UR", "UX", "DE"}  # 
 STATUS_CANCELLED = {"CA", "DC", "RP"}  # ORC-5, table 0038
 LEVELS = {"S": "stat", "STAT": "stat", "A": "asap", "ASAP": "asap"}  # table 0485; the rest is routine
 URGENCY = ("routine", "asap", "stat")
+EMAIL = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+\.[^@\s,;<>]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ class Order:
     accession_number : filler order number, or Study Instance UID, where it has none
     priority : "stat", "asap" or "routine"; "" where a later message does not say
     provider_id : number of who ordered, else the name
+    provider_email : where to reach him, if the order says
     """
 
     accession_number: str
     study_instance_uid: str
     priority: str
     provider_id: str
+    provider_email: str
     service: str
     procedure_code: str
     procedure_scheme: str
@@ -168,6 +172,7 @@ def _read(group: dict[str, Segment], visit: Segment | None, uid: str) -> Order:
         study_instance_uid=study_instance_uid,
         priority=_level(group),
         provider_id=first(("ORC", 12, 1), ("OBR", 16, 1)) or _name(group.get("ORC"), 12) or _name(group.get("OBR"), 16),
+        provider_email=_email(first(("ORC", 14, 4), ("OBR", 17, 4), ("ORC", 14, 1), ("OBR", 17, 1))),
         service=first(("PV1", 10, 1), ("PV1", 3, 1), ("ORC", 13, 1), ("ORC", 17, 1), ("ORC", 17, 2)),
         procedure_code=first(("OBR", 4, 1)),
         procedure_scheme=first(("OBR", 4, 3)),
@@ -191,6 +196,11 @@ def _level(group: dict[str, Segment]) -> str:
 def _name(part: Segment | None, field: int) -> str:
     """Return a person's name where there is no number: family, given."""
     return f"{part.value(field, 2)} {part.value(field, 3)}".strip() if part else ""
+
+
+def _email(told: str) -> str:
+    """Return an e-mail address from a call-back number (XTN: its fourth component, or in old ones the first)."""
+    return told if EMAIL.fullmatch(told) and len(told) <= _longest("provider_email") else ""
 
 
 def _longest(name: str) -> int:

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, Row, and_, exists, or_, select, updat
 from cxrtriage.errors import ConfigError
 from cxrtriage.serve import audit
 from cxrtriage.serve.database import now, reading
+from cxrtriage.serve.hl7.orders import order_of
 from cxrtriage.serve.notify.recipients import Contact, find, names_of, read_recipients
 from cxrtriage.serve.results import outbox
 from cxrtriage.serve.settings import NodeSettings
@@ -192,7 +193,9 @@ def message_of(delivery: outbox.Delivery, context: outbox.Context) -> Message | 
                 contact = _contact(connection, context.settings, context.home, delivery.study_id, content)
                 _put(connection, context.settings, delivery.study_id, contact, content["step"])
             return None
-        contact = _by_key(_contacts(context.settings, context.home), content["recipient"])
+        contacts = _contacts(context.settings, context.home)
+        with reading(context.engine) as connection:
+            contact = _by_key(connection, delivery.study_id, contacts, content["recipient"])
     except ConfigError as error:
         raise outbox.Refused(str(error)) from error
     link = f"{context.settings.web.base_url}/notices/{content['token']}"
@@ -254,15 +257,15 @@ def _contact(
     """Return whom to tell, by the key that the contact before named, else by order and film; ConfigError if nobody."""
     contacts = _contacts(settings, home)
     if wanted["recipient"]:
-        contact = _by_key(contacts, wanted["recipient"])
+        contact = _by_key(connection, study_id, contacts, wanted["recipient"])
     else:
         names = names_of(connection, home, study_id)
-        if not names:
+        matching = find(contacts, names) or _from_order(connection, study_id)
+        if not names and matching is None:
             raise ConfigError(
                 "neither an order nor the film names a physician or a service. Tell the physician, then send "
                 "the order again."
             )
-        matching = find(contacts, names)
         if matching is None:
             raise ConfigError(
                 f"{settings.notice.recipients.name} has no contact for {' or '.join(names)}. Add one, then try again."
@@ -276,10 +279,21 @@ def _contact(
     return contact
 
 
-def _by_key(contacts: Mapping[str, Contact], key: str) -> Contact:
-    if key not in contacts:
+def _by_key(connection: Connection, study_id: int, contacts: Mapping[str, Contact], key: str) -> Contact:
+    if key in contacts:
+        return contacts[key]
+    ordering = _from_order(connection, study_id)
+    if ordering is None or ordering.key != key:
         raise ConfigError(f"contact {key} is gone from the table of contacts. Put it back, then try again.")
-    return contacts[key]
+    return ordering
+
+
+def _from_order(connection: Connection, study_id: int) -> Contact | None:
+    """Return who ordered a study, where the order tells his address; the address is his key."""
+    row = connection.execute(select(study).where(study.c.id == study_id)).one()
+    order = order_of(connection, row.study_instance_uid, row.accession_number)
+    email = order.provider_email if order else ""
+    return Contact(email, (), email, "", "") if email else None
 
 
 def _contacts(settings: NodeSettings, home: Path) -> dict[str, Contact]:

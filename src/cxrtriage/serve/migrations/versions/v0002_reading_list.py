@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.Column("study_instance_uid", sa.String(64), nullable=False),
         sa.Column("priority", sa.String(16), nullable=False),
         sa.Column("provider_id", sa.String(64), nullable=False),
+        sa.Column("provider_email", sa.String(128), server_default="", nullable=False),
         sa.Column("service", sa.String(64), nullable=False),
         sa.Column("procedure_code", sa.String(64), nullable=False),
         sa.Column("procedure_scheme", sa.String(64), nullable=False),

@@ -21,7 +21,14 @@ from cxrtriage.serve.web.rendering import render
 
 router = APIRouter()
 Admin = Annotated[Visitor, Depends(require("admin"))]
-SECRETS = (DATABASE_VARIABLE, "CXRTRIAGE_SMTP_PASSWORD", "CXRTRIAGE_WEBHOOK_SECRET")
+SECRETS = (
+    DATABASE_VARIABLE,
+    "CXRTRIAGE_SMTP_PASSWORD",
+    "CXRTRIAGE_SMTP_PASSWORD_FILE",
+    "CXRTRIAGE_WEBHOOK_SECRET",
+    "CXRTRIAGE_FHIR_TOKEN",
+    "CXRTRIAGE_STOW_TOKEN",
+)
 LAST_ROWS = 200
 
 
