@@ -9,8 +9,9 @@ from highdicom import sr
 from pydicom import dcmread
 
 from cxrtriage.data.phantom.films import make_phantoms
+from cxrtriage.serve.hl7.orders import Order
 from cxrtriage.serve.results.dicom_object import device_uid
-from cxrtriage.serve.results.facts import OrderFacts, ResultFacts
+from cxrtriage.serve.results.facts import ResultFacts
 from cxrtriage.serve.results.outbox import Refused
 from cxrtriage.serve.results.stow import encoded
 from cxrtriage.serve.results.structured_report import NORMALITY, make_structured_report
@@ -34,7 +35,19 @@ NAMES = {
     "half-width": (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
     "Korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
 }
-ORDER = OrderFacts("P1", "F1", "XRCH1", "99RIS", "Thorax p.a.", "dr7", "ED", "stat")
+ORDER = Order(
+    accession_number="A1",
+    study_instance_uid="",
+    priority="stat",
+    provider_id="dr7",
+    provider_email="",
+    service="ED",
+    procedure_code="XRCH1",
+    procedure_scheme="99RIS",
+    procedure_text="Thorax p.a.",
+    placer_order_number="P1",
+    filler_order_number="F1",
+)
 
 
 @pytest.fixture
@@ -134,7 +147,7 @@ def test_dsrdump_reads_it(facts: ResultFacts, tmp_path: Path) -> None:
     ],
 )
 def test_the_procedure_reported_is_the_orders_where_dicom_can_hold_it(
-    facts: ResultFacts, tmp_path: Path, order: OrderFacts, expected: tuple[str, str, str]
+    facts: ResultFacts, tmp_path: Path, order: Order, expected: tuple[str, str, str]
 ) -> None:
     report = written(make_structured_report(replace(facts, order=order)), tmp_path / "sr.dcm")
     assert errors_of(report) == []

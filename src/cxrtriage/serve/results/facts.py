@@ -12,22 +12,8 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from cxrtriage.serve.header import Patient
-from cxrtriage.serve.tables import imaging_order, instance, model_version, patient, result, study
-from cxrtriage.serve.worklist.priority import order_matches
-
-
-@dataclass(frozen=True, slots=True)
-class OrderFacts:
-    """What the hospital's system ordered; "" where it did not tell."""
-
-    placer_order_number: str
-    filler_order_number: str
-    procedure_code: str
-    procedure_scheme: str
-    procedure_text: str
-    provider_id: str
-    service: str
-    priority: str
+from cxrtriage.serve.hl7.orders import Order, order_of
+from cxrtriage.serve.tables import instance, model_version, patient, result, study
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +51,7 @@ class ResultFacts:
     decision: str
     made_at: datetime
     received_at: datetime
-    order: OrderFacts | None
+    order: Order | None
 
 
 def result_facts(connection: Connection, home: Path, result_id: int) -> ResultFacts:
@@ -123,7 +109,7 @@ def result_facts(connection: Connection, home: Path, result_id: int) -> ResultFa
         decision=row.decision,
         made_at=row.made_at,
         received_at=row.received_at,
-        order=_order(connection, row.study_instance_uid, row.accession_number),
+        order=order_of(connection, row.study_instance_uid, row.accession_number),
     )
 
 
@@ -132,24 +118,3 @@ def _patient(connection: Connection, instance_id: int) -> Patient:
     if row is None:  # deleted, or withheld from this database role
         return Patient(name="", patient_id="", birth_date="", sex="")
     return Patient(name=row.name, patient_id=row.patient_id, birth_date=row.birth_date, sex=row.sex)
-
-
-def _order(connection: Connection, study_instance_uid: str, accession_number: str) -> OrderFacts | None:
-    """Return the order of a study, the latest if several match."""
-    row = connection.execute(
-        select(imaging_order)
-        .where(order_matches(study_instance_uid, accession_number))
-        .order_by(imaging_order.c.received_at.desc(), imaging_order.c.id.desc())
-    ).first()
-    if row is None:
-        return None
-    return OrderFacts(
-        placer_order_number=row.placer_order_number,
-        filler_order_number=row.filler_order_number,
-        procedure_code=row.procedure_code,
-        procedure_scheme=row.procedure_scheme,
-        procedure_text=row.procedure_text,
-        provider_id=row.provider_id,
-        service=row.service,
-        priority=row.priority,
-    )

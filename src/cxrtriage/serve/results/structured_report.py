@@ -18,6 +18,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from cxrtriage.serve.hl7.orders import Order
 from cxrtriage.serve.results.dicom_object import (
     MANUFACTURER,
     derived_uid,
@@ -27,7 +28,7 @@ from cxrtriage.serve.results.dicom_object import (
     read_source,
     series_uid,
 )
-from cxrtriage.serve.results.facts import OrderFacts, ResultFacts
+from cxrtriage.serve.results.facts import ResultFacts
 
 KIND = "structured report"
 SERIES_NUMBER = 9901
@@ -84,7 +85,7 @@ def make_structured_report(facts: ResultFacts) -> Dataset:
     return report
 
 
-def procedure_reported(order: OrderFacts | None) -> Code:
+def procedure_reported(order: Order | None) -> Code:
     """Return the code of the procedure: the order's where it can stand in DICOM, else a single-view chest film.
 
     Examples
