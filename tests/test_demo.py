@@ -30,4 +30,5 @@ def test_the_demo_fits_tests_and_scores_dicom(tmp_path: Path, monkeypatch) -> No
     assert page.count('href="/studies/') == 3
     assert "<script" not in page
     if any(map(shutil.which, BROWSERS)):
-        assert Image.open(tmp_path / "demo" / "reading-list.png").size == (1440, 1000)
+        with Image.open(tmp_path / "demo" / "reading-list.png") as picture:
+            assert picture.size == (1440, 1000)

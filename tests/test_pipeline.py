@@ -91,6 +91,7 @@ def test_methods_scored_by_themselves_score_as_at_the_end_of_the_fit(fitted: Fit
     assert pictures == set(pd.read_csv(tmp_path / "again" / "cases.csv")["picture"])
 
 
+@pytest.mark.slow  # as long as all of the fit's explanations
 def test_films_without_a_split_are_all_explained(fitted: FitResult, phantoms: Path, tmp_path: Path) -> None:
     labels = pd.read_csv(phantoms).drop(columns=["split"], errors="ignore").head(12)
     labels["path"] = [str(phantoms.parent / path) for path in labels["path"]]

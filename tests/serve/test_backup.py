@@ -61,8 +61,6 @@ def keep(home: Path, engine: Engine, numbers: range) -> None:
             part = film(store.incoming / f"{number}.dcm", number, SOPInstanceUID=f"1.2.{number}")
             store.keep(part, read_header(part), "SENDER")
             part.unlink()
-            with engine.begin() as connection:
-                audit.record(connection, "transferred", actor="SENDER", action="C")
 
 
 def copy(home: Path, out: Path) -> backup.Copied:
