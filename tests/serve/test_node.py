@@ -26,6 +26,7 @@ from cxrtriage.serve.intake.taking import CANNOT_UNDERSTAND, SUCCESS
 from cxrtriage.serve.process import GRACE_S
 from cxrtriage.serve.supervise import STOP_S
 from serve.peers import Node, association, data_set, dcmtk, film, free_port, send, send_bytes
+from serve.results.peers_out import scp
 
 # pynetdicom leaves sockets of aborted and refused connections to the garbage collector, and its reader
 # thread may end with an error where an abort meets a rejection; both are its own and harm nobody
@@ -202,13 +203,12 @@ def test_films_that_crash_or_hang_a_decoder_are_parked_and_the_others_scored(tmp
 def test_processes_killed_at_any_moment_lose_nothing_and_do_nothing_twice(
     tmp_path: Path, model_file: Path, kills: int
 ) -> None:
-    """A sender that sends again whatever had no answer, while the node's processes are killed under it."""
+    """A modality sends again whatever had no answer, and a PACS takes the evidence, while processes are killed."""
     draw = random.Random(kills)
-    settings = QUICK.replace("attempts = 2", "attempts = 1000")
     acknowledged, number = set(), 0
-    with Node(tmp_path / "home", model_file, settings) as node:
+    with scp() as (pacs, outward), Node(tmp_path / "home", model_file, _to(outward.pacs.port)) as node:
         for kill in range(kills):
-            target = ("receiver", "worker", "receiver", "worker", "parent")[kill % 5]
+            target = ("receiver", "worker", "sender", "web", "parent")[kill % 5]
             until = time.monotonic() + draw.uniform(0.1, 1.2)
             paths = [
                 film(tmp_path / f"{number + n}.dcm", n, side=512, SOPInstanceUID=f"1.2.{number + n}") for n in range(4)
@@ -229,7 +229,17 @@ def test_processes_killed_at_any_moment_lose_nothing_and_do_nothing_twice(
         assert sorted(results(node)) == sorted((uid, 1) for uid in acknowledged)
         assert set(node.states()) == {"done"}
         assert len(list((node.home / "films").rglob("*.dcm"))) == number
+        node.wait_until(lambda: node.rows("SELECT DISTINCT state FROM outbox") == [("sent",)], 120)
+        assert len(set(pacs.received)) == number, "each result once, under a UID of its own, however often it was sent"
+        assert CliRunner().invoke(app, ["audit", "verify", "--home", str(node.home)]).exit_code == 0
     gc.collect()  # see pytestmark
+
+
+def _to(pacs_port: int) -> str:
+    """Return settings under which nothing is given up, with a PACS."""
+    never = QUICK.replace("attempts = 2", "attempts = 1000")
+    delivery = "[delivery]\nattempts = 1000\nbackoff_s = 0.1\nlimit_s = 3\n"
+    return f'{never}{delivery}[pacs]\nhost = "127.0.0.1"\nport = {pacs_port}\nae_title = "SCP"\n'
 
 
 def _send_until_acknowledged(port: int, paths: list[Path]) -> set[str]:
