@@ -82,6 +82,7 @@ def test_a_second_start_trains_and_measures_nothing_again(
     assert {path: path.stat().st_mtime_ns for path in (fitted.out / "prepared").iterdir()} == before
 
 
+@pytest.mark.slow  # as long as all of the fit's explanations
 def test_methods_scored_by_themselves_score_as_at_the_end_of_the_fit(fitted: FitResult, tmp_path: Path) -> None:
     again = explain_model(fitted.model, fitted.out / "prepared", tmp_path / "again", explain_films=2)
     assert fitted.explanations is not None

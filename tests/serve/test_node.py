@@ -115,7 +115,7 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
 def test_mutated_films_neither_crash_the_node_nor_stick_in_its_queue(node: Node, tmp_path: Path, count: int) -> None:
     draw = random.Random(count)
     before, workers = len(node.states()), node.children("worker")
@@ -199,7 +199,7 @@ def test_films_that_crash_or_hang_a_decoder_are_parked_and_the_others_scored(tmp
         assert all("died or hung over this film" in reason for reason in reasons[:2])
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
 def test_processes_killed_at_any_moment_lose_nothing_and_do_nothing_twice(
     tmp_path: Path, model_file: Path, kills: int
 ) -> None:
