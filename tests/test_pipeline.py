@@ -158,6 +158,7 @@ def test_too_many_unreadable_films_stop_the_fit_and_are_listed(phantoms: Path, t
     assert len(pd.read_csv(tmp_path / "out" / "prepared" / "rejects.csv")) == 10
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_for_the_next_start(phantoms: Path, tmp_path: Path) -> None:
     """What is left of a budget differs from start to start; a run is taken up with what it was given first."""
     settings = {key: SETTINGS[key] for key in ("size", "batch", "workers")} | {"budget_s": 30.0}

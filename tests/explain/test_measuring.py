@@ -68,6 +68,7 @@ def test_recommended_is_a_method_that_is_not_exposed(measured: dict[str, Any]) -
     assert measured["recommended"] in measured["reason"]
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_table_and_leaves_model_and_films_as_they_were(
     tmp_path: Path, measured: dict[str, Any]
 ) -> None:
