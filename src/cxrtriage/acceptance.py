@@ -29,6 +29,7 @@ from cxrtriage.serve.open_node import open_node
 logger = logging.getLogger("cxrtriage")
 
 TABLE = "labels.csv"
+LOCAL = "local-"  # before the name of a recalibrated model file
 SHOWN = ("auroc", "sensitivity", "specificity")
 LEAST_AUROC = 0.5  # the interval must lie above it, or the model cannot be told from chance here
 
@@ -77,7 +78,7 @@ def accept(home: Path, films: Path, *, seed: int = 0) -> Acceptance:
         out = home / "acceptance" / f"{now():%Y%m%dT%H%M%S}"
         out.mkdir(parents=True)
         save_manifest(halves, out / "manifest.csv")
-        local = out / f"local-{active.name}"
+        local = out / f"{LOCAL}{active.name.removeprefix(LOCAL)}"
         recalibrate_for(home / active.path, out / "manifest.csv", local)
         metrics = evaluate_model(local, out / "manifest.csv", out, seed=seed)
         figures = leading_figures(metrics)

@@ -18,6 +18,7 @@ from cxrtriage.model.bundle import save_model
 from cxrtriage.model.card import ModelCard, Scope
 from cxrtriage.serve.database import open_database
 from cxrtriage.serve.migrate import migrate
+from serve.worklist.rows import Rows, add_model
 
 POSTGRES_PORT = 5432  # only the name of a socket file: nothing listens on the network
 
@@ -108,3 +109,19 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save_model(path, build_network("googlenet", 2, 128), card)
     return path
+
+
+@pytest.fixture
+def rows(sqlite: Engine) -> Rows:
+    """An active model in SQLite, and a way to add studies."""
+    with sqlite.begin() as connection:
+        add_model(connection)
+    return Rows(sqlite)
+
+
+@pytest.fixture
+def rows_of_each(engine: Engine) -> Rows:
+    """The same in a database of each kind."""
+    with engine.begin() as connection:
+        add_model(connection)
+    return Rows(engine)

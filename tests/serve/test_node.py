@@ -12,14 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
 from cxrtriage.cli import app
+from cxrtriage.config import Recipe
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.phantom import make_phantoms
 from cxrtriage.data.prepared.prepare import prepare_film
-from cxrtriage.model.bundle import load_model
+from cxrtriage.model.architectures import build_network
+from cxrtriage.model.bundle import load_model, save_model
+from cxrtriage.model.card import ModelCard
 from cxrtriage.predict import probabilities
 from cxrtriage.serve.__main__ import MODULES
 from cxrtriage.serve.intake.taking import CANNOT_UNDERSTAND, SUCCESS
@@ -183,6 +187,38 @@ def test_a_stopped_node_leaves_no_process_and_a_killed_one_neither(tmp_path: Pat
         # in time even on a busy machine, though `answers` has just looked at the port and said nothing
         assert node.process.wait(STOP_S + 20) == 0
         assert not node.children(*MODULES)
+
+
+def test_a_running_node_scores_with_a_second_model_in_shadow_shows_it_and_goes_back(
+    tmp_path: Path, model_file: Path
+) -> None:
+    """Without a restart, and with every result kept."""
+    torch.manual_seed(1)
+    card = ModelCard(architecture="googlenet", recipe=Recipe(size=128))
+    save_model(tmp_path / "other.safetensors", build_network("googlenet", 2, 128), card)
+    home = tmp_path / "home"
+
+    def command(*words: object) -> str:
+        done = CliRunner().invoke(app, ["node", "model", *map(str, words), "--home", str(home)])
+        assert done.exit_code == 0, done.output
+        return done.output.split()[0]
+
+    with Node(home, model_file, QUICK) as node:
+        dcmtk("dcmsend", "127.0.0.1", node.port, film(tmp_path / "1.dcm", 1))
+        node.wait_until(lambda: node.settled(1))
+        first, worker = node.rows("SELECT sha256 FROM model_version")[0][0], node.children("worker")
+        second = command("add", tmp_path / "other.safetensors")
+        node.wait_until(lambda: node.settled(2))  # the open study, again
+        dcmtk("dcmsend", "127.0.0.1", node.port, film(tmp_path / "2.dcm", 2))
+        node.wait_until(lambda: node.settled(4))
+        counted = "SELECT substr(model_sha256, 1, 12), count(*) FROM result GROUP BY model_sha256"
+        assert dict(node.rows(counted)) == {first[:12]: 2, second: 2}
+        assert command("activate", second) == second
+        assert command("back") == first[:12]
+        dcmtk("dcmsend", "127.0.0.1", node.port, film(tmp_path / "3.dcm", 3))
+        node.wait_until(lambda: node.settled(5))
+        assert dict(node.rows(counted)) == {first[:12]: 3, second: 2}, "the one gone back from is retired"
+        assert node.children("worker") == worker
 
 
 def test_films_that_crash_or_hang_a_decoder_are_parked_and_the_others_scored(tmp_path: Path, model_file: Path) -> None:

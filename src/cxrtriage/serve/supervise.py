@@ -85,7 +85,7 @@ def serve(home: Path, model: Path | None, role: Role = "all") -> None:
     Parameters
     ----------
     home : its folder; made at the first start, with the settings in it
-    model : model file, needed unless `role` is "receiver"
+    model : model file to make active, unless this node knows it already; None keeps the one it has
     role : which processes to run here
 
     Raises

@@ -1,23 +1,6 @@
-"""A node's database with an active model, and a way to add studies: in SQLite, or in a database of each kind."""
+"""What the tests of HL7 do without."""
 
 import pytest
-from sqlalchemy import Engine
-
-from serve.worklist.rows import Rows, add_model
-
-
-@pytest.fixture
-def rows(sqlite: Engine) -> Rows:
-    with sqlite.begin() as connection:
-        add_model(connection)
-    return Rows(sqlite)
-
-
-@pytest.fixture
-def rows_of_each(engine: Engine) -> Rows:
-    with engine.begin() as connection:
-        add_model(connection)
-    return Rows(engine)
 
 
 @pytest.fixture(autouse=True)

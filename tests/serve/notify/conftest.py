@@ -1,26 +1,11 @@
-"""A node's database with an active model, and a way to add studies: in SQLite, or in a database of each kind."""
+"""A node that tells, in SQLite or in a database of each kind."""
 
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
 
 from serve.notify.node import Node
-from serve.worklist.rows import Rows, add_model
-
-
-@pytest.fixture
-def rows(sqlite: Engine) -> Rows:
-    with sqlite.begin() as connection:
-        add_model(connection)
-    return Rows(sqlite)
-
-
-@pytest.fixture
-def rows_of_each(engine: Engine) -> Rows:
-    with engine.begin() as connection:
-        add_model(connection)
-    return Rows(engine)
+from serve.worklist.rows import Rows
 
 
 @pytest.fixture(autouse=True)
