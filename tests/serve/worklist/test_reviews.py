@@ -7,7 +7,7 @@ from cxrtriage.serve.database import reading
 from cxrtriage.serve.settings import NodeSettings
 from cxrtriage.serve.tables import audit, notice, outbox, review, study
 from cxrtriage.serve.worklist import priority, reviews
-from serve.worklist.rows import ACTIVE, Rows
+from serve.worklist.rows import ACTIVE, OLDER, Rows, add_model
 
 MAIL = {"mail": {"host": "mail.example"}}
 CONFIRMED = NodeSettings.model_validate(MAIL)
@@ -48,6 +48,18 @@ def test_a_verdict_is_kept_with_its_score_raises_the_priority_and_never_lowers_i
     assert (kept.abnormal, kept.probability, kept.score_visible) == (abnormal, probability, True)
     assert kept.model_sha256 == ("" if probability is None else ACTIVE)
     assert (told(rows.engine) > 0) is abnormal, "the physician hears of what a reader calls abnormal"
+
+
+def test_a_verdict_is_on_the_score_that_the_list_shows(rows: Rows, tmp_path: Path) -> None:
+    """An older model's operating point may make the lower probability the flagged one."""
+    rows.study(10, 0.4, decision="abnormal")
+    with rows.engine.begin() as connection:
+        add_model(connection, OLDER, "retired")
+        rows.result(connection, 1, 0.6, "normal", OLDER)
+        reviews.give_verdict(connection, 1, "dr.x", "agree", True, settings=CONFIRMED, home=tmp_path)
+    with reading(rows.engine) as connection:
+        kept = connection.execute(select(review)).one()
+    assert (kept.abnormal, kept.probability, kept.model_sha256) == (True, 0.4, ACTIVE)
 
 
 def test_agreeing_needs_a_score(rows: Rows, tmp_path: Path) -> None:

@@ -41,13 +41,14 @@ def give_verdict(
     ValueError
         If the study has no score to agree or disagree with.
     """
-    score = connection.execute(
+    scores = connection.execute(
         select(result.c.model_sha256, result.c.probability, result.c.decision)
         .join_from(result, instance)
         .join(model_version, model_version.c.sha256 == result.c.model_sha256)
         .where(instance.c.study_id == study_id, model_version.c.activated_at.is_not(None))
-        .order_by(result.c.probability.desc())
-    ).first()
+    ).all()
+    # the one that the list shows: two models may have operating points of their own
+    score = max(scores, key=lambda row: (priority.RANK_OF_DECISION[row.decision], row.probability), default=None)
     if score is None and verdict != "emergent":
         raise ValueError("the study has no score to agree or disagree with")
     called_abnormal = score is not None and score.decision != "normal"
