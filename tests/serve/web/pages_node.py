@@ -1,6 +1,7 @@
 """A node whose pages can be looked at: real films in its store, a model file, results of every kind."""
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -167,3 +168,8 @@ def details(engine: Engine, event: str) -> list[dict[str, Any]]:
     from cxrtriage.serve.tables import audit
 
     return [json.loads(row.detail) for row in rows_of(engine, audit) if row.event == event]
+
+
+def without_times(page: str) -> str:
+    """Return a page without the moments that its times stand for, whose fractions of a second may hold any digits."""
+    return re.sub(r' datetime="[^"]*"', "", page)
