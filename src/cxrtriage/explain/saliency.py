@@ -13,6 +13,7 @@ from cxrtriage.explain.deletion import blur
 from cxrtriage.explain.logit import AbnormalLogit, check_films, exact, film_tensor
 from cxrtriage.model.architectures import AUXILIARY_PREFIXES
 from cxrtriage.model.bundle import Model
+from cxrtriage.model.lung_lite import LungLite
 
 FILMS_AT_ONCE = 16
 PASSES_AT_ONCE = 32  # films times steps, or films times windows, in one pass through the network
@@ -29,7 +30,8 @@ def grad_cam(model: Model, images: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     model : its network is GoogLeNet (maps after inception5b), Inception V3 (Mixed_7c) or ResNet-152 (layer4); of any
-        other network the last direct child that holds a convolution
+        other network the last direct child that holds a convolution, in the packaged one the trunks, whose maps are put
+        back to where the lungs lie, with 0 around them
     images : (N, S, S) uint8, prepared by the model's recipe
 
     Returns
@@ -47,7 +49,10 @@ def grad_cam(model: Model, images: np.ndarray) -> np.ndarray:
         for start in range(0, len(images), FILMS_AT_ONCE):
             films = film_tensor(model, images[start : start + FILMS_AT_ONCE]).requires_grad_()
             maps = method.attribute(films)  # (B, 1, h, w)
-            enlarged = LayerAttribution.interpolate(maps, images.shape[1:], interpolate_mode="bilinear")
+            if isinstance(model.network, LungLite):  # its maps lie over the lungs alone
+                enlarged = model.network.place(maps, films)
+            else:
+                enlarged = LayerAttribution.interpolate(maps, images.shape[1:], interpolate_mode="bilinear")
             evidence[start : start + len(films)] = enlarged[:, 0].detach().cpu().numpy()
     return evidence
 

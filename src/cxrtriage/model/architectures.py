@@ -1,4 +1,4 @@
-"""The study's three networks, for one grey channel and any input size from 128.
+"""The study's three networks, for one grey channel and any input size from 128, and the packaged model's.
 
 In comes the name of a network; out goes torchvision's own, changed in three places: its first layer
 takes one grey channel, dropout stands before each classifier, and auxiliary classifiers are there only
@@ -28,10 +28,12 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cxrtriage.errors import ConfigError, ModelError
+from cxrtriage.model.lung_lite import LungLite
 
 logger = logging.getLogger(__name__)
 
-NETWORKS = ("googlenet", "inception_v3", "resnet152")
+NETWORKS = ("googlenet", "inception_v3", "resnet152")  # that `train` trains
+PACKAGED_NETWORK = "lung_lite"  # that `training.packaged` trains
 SMALLEST_SIZE = 128
 # torchvision's auxiliary head of Inception V3 fails below this size: 5 x 5 kernels on a smaller map
 INCEPTION_AUXILIARY_SIZE = 299
@@ -55,11 +57,11 @@ class GreyConv2d(nn.Conv2d):
 
 
 def build_network(net: str, classes: int, size: int, dropout: float = 0.5, *, auxiliary: bool = True) -> nn.Module:
-    """Return one of the study's networks with fresh weights from torch's random generator.
+    """Return one of the study's networks, or the packaged model's, with fresh weights from torch's random generator.
 
     Parameters
     ----------
-    net : "googlenet" (22 layers), "inception_v3" (48) or "resnet152" (152)
+    net : "googlenet" (22 layers), "inception_v3" (48), "resnet152" (152), or "lung_lite", see `lung_lite.LungLite`
     classes : number of outputs, 2 or 3
     size : side S of the films, in pixels, at least 128
     dropout : share of features dropped before each classifier while training, in [0, 1)
@@ -81,12 +83,14 @@ def build_network(net: str, classes: int, size: int, dropout: float = 0.5, *, au
     ----------
     Szegedy 2014 (arXiv 1409.4842), Szegedy 2015 (1512.00567), He 2015 (1512.03385).
     """
-    if net not in NETWORKS:
-        raise ConfigError(f"there is no network {net!r}, expected one of {', '.join(NETWORKS)}.")
+    if net not in (*NETWORKS, PACKAGED_NETWORK):
+        raise ConfigError(f"there is no network {net!r}, expected one of {', '.join((*NETWORKS, PACKAGED_NETWORK))}.")
     if size < SMALLEST_SIZE:
         raise ConfigError(
             f"{net} needs films of at least {SMALLEST_SIZE} pixels, the set has {size}: prepare it larger."
         )
+    if net == PACKAGED_NETWORK:
+        return LungLite(classes, dropout)
     network: Any  # torchvision states no types
     if net == "googlenet":
         # init_weights: torchvision's truncated normal is left out in favour of `_initialise` below

@@ -12,7 +12,12 @@ from cxrtriage.report.reading import Run
 from cxrtriage.report.words import complement, count, listed, of_100
 
 CLEAR = "better than without anatomy"
-NETWORKS = {"googlenet": "GoogLeNet", "inception_v3": "Inception v3", "resnet152": "ResNet-152"}
+NETWORKS = {
+    "googlenet": "GoogLeNet",
+    "inception_v3": "Inception v3",
+    "resnet152": "ResNet-152",
+    "lung_lite": "EfficientNet-Lite0 on the lungs",
+}
 
 
 def head(run: Run) -> dict[str, Any]:

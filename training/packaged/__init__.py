@@ -1,0 +1,9 @@
+"""Make the model that comes with the package: `python -m training.packaged DATA OUT`.
+
+films     the public sets as one manifest, one prepared set
+finder    the small network that finds the lungs
+views     how a training film is moved, exposed and blurred
+opacities signs of disease drawn onto films
+trunk     one EfficientNet-Lite0 on the cropped films
+__main__  all of it in order, then the figures
+"""

