@@ -17,10 +17,13 @@ class Recipe(BaseModel):
     ----------
     size : side S of the prepared array, in pixels
     downsample : "random" keeps one pixel drawn uniformly from each cell of the S x S grid (the study's
-        way); "area" averages the equalised pixels of the cell
+        way); "area" averages the pixels of the cell, equalised or stretched
     fit : "stretch" maps the whole film onto the square (the study's way); "pad" keeps its proportions
     crop_edges : cut away constant borders (collimation, scanner bed) before anything else
-    mask_border : leave border and saturated markers out of the equalisation's histogram
+    mask_border : leave border and saturated markers out of the histogram
+    contrast : "equalise" gives every grey level its rank (the study's way); "none" stretches the levels linearly
+        from the film's lowest to its highest; "clahe" does that, and equalises neighbourhoods once the film has its
+        size
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +33,7 @@ class Recipe(BaseModel):
     fit: Literal["stretch", "pad"] = "stretch"
     crop_edges: bool = False
     mask_border: bool = False
+    contrast: Literal["equalise", "none", "clahe"] = "equalise"
 
     def describe(self) -> str:
         """Return the recipe as one line, for messages that compare two of them."""

@@ -85,6 +85,7 @@ def fit(
     init: Path | None = None,
     crop_edges: bool = False,
     mask_border: bool = False,
+    contrast: Literal["equalise", "none", "clahe"] = "equalise",
     split_by: Literal["patient", "image"] = "patient",
     max_rejected: float = 0.05,
     explain_films: int = FILMS,
@@ -105,7 +106,7 @@ def fit(
     out : folder for the manifest, the prepared set, the run and the evaluation
     size : side of the prepared films in pixels; None picks one for the films and the machine
     budget_s : wall-clock seconds to stay within, all stages together; the training schedule is shortened to fit
-    crop_edges, mask_border : see `config.Recipe`
+    crop_edges, mask_border, contrast : see `config.Recipe`
     split_by : "image" is the study's way: a patient's films may lie on both sides, which flatters the figures
     max_rejected : share of films that may be unreadable before the fit stops
     explain_films : test films that explanations are scored on; 0 leaves explanations out, and so does a budget that is
@@ -150,7 +151,7 @@ def fit(
         on_gpu = pick_accelerator(settings) == "gpu"
         size, reason = choose_size(train_films, typical_side(manifest["path"].tolist()), on_gpu)
         logger.info("size %d: %s", size, reason)
-    preparation = Recipe(size=size, crop_edges=crop_edges, mask_border=mask_border)
+    preparation = Recipe(size=size, crop_edges=crop_edges, mask_border=mask_border, contrast=contrast)
     prepared = prepare_set(manifest, out / "prepared", preparation, workers=workers, max_rejected=max_rejected)
     report_duplicates(prepared, out / "duplicates.csv")
     if budget_s is not None:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxrtriage.config import Recipe
+from cxrtriage.data.prepared.store import open_prepared
+
 
 def cxrtriage(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cxrtriage", *map(str, arguments)]
@@ -66,6 +69,9 @@ def test_manifest_prepare_and_phantom_meet_in_files(tmp_path: Path) -> None:
     assert cxrtriage("phantom", tmp_path / "p", "--films", 20, "--size", 128).returncode == 0
     done = cxrtriage("manifest", tmp_path / "p" / "labels.csv", "--out", tmp_path / "manifest.csv")
     assert done.returncode == 0, done.stderr
-    done = cxrtriage("prepare", tmp_path / "manifest.csv", "--out", tmp_path / "prepared", "--size", 64)
+    done = cxrtriage(
+        "prepare", tmp_path / "manifest.csv", "--out", tmp_path / "prepared", "--size", 64, "--contrast", "none"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "prepared")
+    assert open_prepared(tmp_path / "prepared").recipe == Recipe(size=64, contrast="none")

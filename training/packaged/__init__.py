@@ -5,5 +5,6 @@ finder    the small network that finds the lungs
 views     how a training film is moved, exposed and blurred
 opacities signs of disease drawn onto films
 trunk     one EfficientNet-Lite0 on the cropped films
-__main__  all of it in order, then the figures
+figures   the tables of the model card
+__main__  all of it in order
 """

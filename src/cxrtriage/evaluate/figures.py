@@ -244,7 +244,8 @@ def draw_equalisation(sources: Sequence[SourceImage], recipe: Recipe, titles: Se
             _histogram(before_histogram, counts, lowest)
             _histogram(after_histogram, np.bincount(prepared.ravel(), minlength=256), 0)
         panels[0, 0].set_title("As stored")
-        panels[0, 2].set_title(f"Equalised, {recipe.size} × {recipe.size}")
+        treated = {"equalise": "Equalised", "clahe": "CLAHE", "none": "Stretched"}[recipe.contrast]
+        panels[0, 2].set_title(f"{treated}, {recipe.size} × {recipe.size}")
         for axes in panels[-1, 1::2]:
             axes.set_xlabel("grey level")
         figure.supxlabel("Bars: pixels at a grey level. Line: share of the pixels up to it.", fontsize=8)

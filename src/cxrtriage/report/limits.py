@@ -137,6 +137,7 @@ def _commands(run: Run) -> list[str]:
     words = ["cxrtriage fit IMAGES LABELS --out FOLDER"]
     words += [f"--{name} {settings[name]}" for name in ("net", "recipe", "epochs", "batch", "seed") if name in settings]
     words += [f"--size {recipe['size']}"] if recipe else []
+    words += [f"--contrast {recipe['contrast']}"] if recipe.get("contrast", "equalise") != "equalise" else []
     words += [f"--{name.replace('_', '-')}" for name in ("crop_edges", "mask_border") if recipe.get(name)]
     for name, default in (("class_weight", "none"), ("classes", "auto"), ("devices", 1), ("nodes", 1)):
         if settings.get(name, default) != default:

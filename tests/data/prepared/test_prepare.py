@@ -3,11 +3,12 @@
 import hashlib
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.exposure import equalize_hist
+from skimage.exposure import equalize_hist, rescale_intensity
 
 from cxrtriage.config import Recipe
 from cxrtriage.data.film.source import read_film
@@ -192,3 +193,43 @@ def test_real_films_fill_the_range_evenly(name: str) -> None:
             prepared = prepare_film(read_film(path), recipe)
             if recipe.fit == "stretch" and not recipe.mask_border:
                 assert 100 < prepared.mean() < 155
+
+
+@pytest.mark.parametrize("downsample", ["random", "area"])
+def test_without_equalisation_a_film_is_stretched_at_the_same_pixels(downsample: str) -> None:
+    film = film_pixels(320, 192)
+    stretched = rescale_intensity(film.astype(float), out_range=(0, 255))
+    found = prepare_film(source(film), Recipe(size=64, downsample=downsample, contrast="none"))
+    if downsample == "random":
+        picked = pick_positions(film.shape, (64, 64), seed_of(count_levels(film), film.shape, 0))
+        np.testing.assert_array_equal(found, np.rint(stretched.ravel()[picked]))
+    else:
+        averaged = cv2.resize(stretched, (64, 64), interpolation=cv2.INTER_AREA)
+        assert abs(found - averaged).max() <= 0.5 + 255 / 65535
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_clahe_is_opencvs_on_the_stretched_film_without_its_padding(fit: str) -> None:
+    film = source(film_pixels(300, 150))
+    plain, local = (prepare_film(film, Recipe(size=64, fit=fit, contrast=contrast)) for contrast in ("none", "clahe"))
+    inside = slice(16, 48) if fit == "pad" else slice(None)
+    expected = cv2.createCLAHE(2.0, (8, 8)).apply(np.ascontiguousarray(plain[:, inside]))
+    np.testing.assert_array_equal(local[:, inside], expected)
+    assert fit == "stretch" or (local[:, :16] == 0).all()
+
+
+@given(st.integers(1, 50), st.integers(0, 3000), st.sampled_from(["none", "clahe"]))
+@settings(max_examples=30, deadline=None)
+def test_a_linear_map_of_the_levels_changes_nothing_without_equalisation(
+    slope: int, offset: int, contrast: str
+) -> None:
+    film = np.random.default_rng(0).integers(0, 1000, (80, 70)).astype(np.uint16)
+    recipe = Recipe(size=64, contrast=contrast)
+    mapped = (film * np.uint16(slope) + np.uint16(offset)).astype(np.uint16)
+    np.testing.assert_array_equal(prepare_film(source(film), recipe), prepare_film(source(mapped), recipe))
+
+
+def test_a_recipe_written_before_there_was_a_choice_of_contrast_means_equalisation() -> None:
+    earlier = '{"size": 64, "downsample": "random", "fit": "stretch", "crop_edges": false, "mask_border": false}'
+    assert Recipe.model_validate_json(earlier) == Recipe(size=64, contrast="equalise")
+    assert Recipe(size=64, contrast="clahe").describe().endswith("contrast=clahe")

@@ -38,6 +38,13 @@ def test_a_set_opens_without_reading_its_images(folder: Path) -> None:
     assert prepared.source_hash == "ab" * 32
 
 
+def test_a_set_made_before_there_was_a_choice_of_contrast_is_an_equalised_one(folder: Path) -> None:
+    card = json.loads((folder / "prepared.json").read_text())
+    del card["order"]["recipe"]["contrast"]
+    (folder / "prepared.json").write_text(json.dumps(card))
+    assert open_prepared(folder).recipe.contrast == "equalise"
+
+
 def test_a_folder_without_a_finished_set_is_told_apart(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(

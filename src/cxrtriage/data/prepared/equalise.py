@@ -1,8 +1,10 @@
-"""Histogram equalisation of whole-numbered films as counting and look-up.
+"""Histogram equalisation of whole-numbered films as counting and look-up, and what can stand in its place.
 
 In comes a film of 8 or 16 bits, signed or not; out go the counts of its levels and the table that maps
 each level to the share of pixels that are as dark or darker: scikit-image's `exposure.equalize_hist`,
 value for value, without touching more than the pixels that are kept. `prepare.py` reads both next.
+
+`stretching_table` maps levels linearly instead, and `equalise_locally` is CLAHE on a film that has its size.
 """
 
 import cv2
@@ -10,6 +12,9 @@ import numpy as np
 
 # cv2.calcHist returns float32 counts, which are exact only while no level holds more pixels than this.
 EXACT_IN_FLOAT32 = 2**24
+
+CLAHE_CLIP = 2.0  # a level counts at most so many times what an even histogram would give it
+CLAHE_TILES = 8  # along each side
 
 
 def codes(film: np.ndarray) -> np.ndarray:
@@ -64,6 +69,53 @@ def equalising_table(counts: np.ndarray, dtype: np.dtype) -> np.ndarray:
     cumulative = np.cumsum(counts)
     table = cumulative / cumulative[-1]
     return by_other_order(table) if dtype.kind == "i" else table
+
+
+def stretching_table(counts: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Turn counts into the table that stretches levels linearly from the lowest that was counted to the highest.
+
+    Parameters
+    ----------
+    counts : (L,) from `count_levels`
+    dtype : the film's
+
+    Returns
+    -------
+    (L,) float64 in [0, 1], to be indexed by `codes(film)`. Levels below all that were counted become 0, those above
+    become 1; with a single level, that becomes 0.
+
+    Examples
+    --------
+    >>> film = np.array([[-1, 0], [0, 7]], dtype=np.int8)
+    >>> stretching_table(count_levels(film), film.dtype)[codes(film)]
+    array([[0.   , 0.125],
+           [0.125, 1.   ]])
+    """
+    occupied = np.flatnonzero(counts)
+    lowest, highest = int(occupied[0]), int(occupied[-1])
+    table = ((np.arange(len(counts)) - lowest) / max(1, highest - lowest)).clip(0, 1)
+    return by_other_order(table) if dtype.kind == "i" else table
+
+
+def equalise_locally(film: np.ndarray) -> np.ndarray:
+    """Equalise each neighbourhood of a film by itself, with a limit (CLAHE), as OpenCV does.
+
+    The film is cut into 8 x 8 tiles, each tile's histogram of 256 levels is clipped at 2 times what an even one would
+    hold and equalised, and a pixel takes the mean of the four nearest tiles' tables, by its distance from them.
+
+    Parameters
+    ----------
+    film : (H, W) uint8
+
+    Returns
+    -------
+    (H, W) uint8
+
+    References
+    ----------
+    Zuiderveld. Contrast limited adaptive histogram equalization. Graphics Gems IV (1994), 474-485.
+    """
+    return np.asarray(cv2.createCLAHE(CLAHE_CLIP, (CLAHE_TILES, CLAHE_TILES)).apply(film))
 
 
 def by_other_order(table: np.ndarray) -> np.ndarray:

@@ -4,9 +4,11 @@ In comes a `SourceImage` (from `source.read_film`) and a `Recipe`; out goes (S, 
 and the DICOM node all call `prepare_film`, a pure function: the same film, recipe and draw give the same
 bytes in each of them and on every machine. `build.prepare_set` makes a set of them.
 
-    film -> [cut borders] -> count the levels -> equalising table -> one value a cell -> [enlarge] -> [pad] -> 0..255
+    film -> [cut borders] -> count the levels -> equalising table -> one value a cell -> [enlarge] -> 0..255 -> [pad]
 
-Equalisation of whole numbers is a look-up by grey level, so only the pixels that are kept are looked up.
+Equalisation of whole numbers is a look-up by grey level, so only the pixels that are kept are looked up. Without it
+(contrast "none" and "clahe") the table stretches levels linearly; CLAHE comes before padding, which is no part of the
+film.
 """
 
 import struct
@@ -18,28 +20,35 @@ import numpy as np
 from cxrtriage.config import Recipe
 from cxrtriage.data.prepared.borders import border_and_markers, find_window
 from cxrtriage.data.prepared.cells import average_cells, centres, enlarge, fitted_shape, pad_to_square, pick_positions
-from cxrtriage.data.prepared.equalise import codes, count_levels, equalising_table
+from cxrtriage.data.prepared.equalise import (
+    codes,
+    count_levels,
+    equalise_locally,
+    equalising_table,
+    stretching_table,
+)
 from cxrtriage.records import SourceImage
 
 
 def prepare_film(source: SourceImage, recipe: Recipe, draw: int = 0) -> np.ndarray:
-    """Equalise a film and bring it to the size of the network.
+    """Equalise a film, or what the recipe says in place of that, and bring it to the size of the network.
 
     Parameters
     ----------
     source : the film, low black
-    recipe : size S, downsampling, fit and what to do with borders
+    recipe : size S, downsampling, fit, contrast and what to do with borders
     draw : int >= 0, which of the random picks of the same film; without effect when `downsample` is "area"
 
     Returns
     -------
-    (S, S) uint8: the equalised value in [0, 1] times 255, rounded. Padding is 0.
+    (S, S) uint8: the value in [0, 1], equalised or stretched, times 255, rounded. Padding is 0.
 
     Notes
     -----
     A film smaller than S in a direction is equalised first and then enlarged bilinearly in that direction.
-    Any strictly increasing map of the grey levels (another bit depth, offset or window) leaves the result
-    as it is, random pick included, unless borders are cut or masked.
+    Any strictly increasing map of the grey levels (another bit depth, offset or window) leaves an equalised film
+    as it is, random pick included, unless borders are cut or masked; a linear one leaves the others as they are. Films
+    of every contrast are picked at the same pixels.
 
     Examples
     --------
@@ -55,7 +64,7 @@ def prepare_draws(source: SourceImage, recipe: Recipe, draws: Sequence[int]) -> 
     """Prepare several draws of one film, counting its levels once; (D, S, S) uint8, see `prepare_film`."""
     film = np.ascontiguousarray(source.pixels[kept_window(source, recipe)])
     counts = count_levels(film, left_out=border_and_markers(film) if recipe.mask_border else None)
-    table = equalising_table(counts, film.dtype)
+    table = (equalising_table if recipe.contrast == "equalise" else stretching_table)(counts, film.dtype)
     fitted = fitted_shape(film.shape, recipe)
     grid = grid_of(film.shape, fitted)
     prepared = np.empty((len(draws), recipe.size, recipe.size), dtype=np.uint8)
@@ -65,7 +74,10 @@ def prepare_draws(source: SourceImage, recipe: Recipe, draws: Sequence[int]) -> 
             values = table.take(codes(film).take(kept))
         else:
             values = average_cells(codes(film), table, grid)
-        prepared[number] = pad_to_square(np.rint(255 * enlarge(values, fitted)).astype(np.uint8), recipe.size)
+        finished = np.rint(255 * enlarge(values, fitted)).astype(np.uint8)
+        if recipe.contrast == "clahe":
+            finished = equalise_locally(finished)
+        prepared[number] = pad_to_square(finished, recipe.size)
     return prepared
 
 
