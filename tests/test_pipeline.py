@@ -13,7 +13,7 @@ from cxrtriage import pipeline
 from cxrtriage.data.phantom import make_phantoms
 from cxrtriage.data.prepared.store import open_prepared
 from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
-from cxrtriage.explain import attribution, cases, claim, folder
+from cxrtriage.explain import attribution, cases, claim, folder, measuring
 from cxrtriage.model.bundle import load_card
 from cxrtriage.pipeline import FitResult, evaluate_csv, evaluate_model, explain_model, fit, recalibrate_for
 
@@ -31,6 +31,8 @@ def few_steps() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (attribution, cases, claim):
             patch.setattr(module, "STEPS", 3)
+        patch.setattr(measuring, "SANITY_FILMS", 1)
+        patch.setattr(measuring, "STAGES", 1)
         yield
 
 

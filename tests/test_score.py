@@ -10,12 +10,11 @@ import torch
 from cxrtriage.config import Recipe
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_film
-from cxrtriage.errors import ModelError
 from cxrtriage.model.architectures import build_network
 from cxrtriage.model.bundle import Model, load_model, save_model
 from cxrtriage.model.card import ModelCard, Scope
 from cxrtriage.predict import probabilities
-from cxrtriage.score import packaged_model, scope_warning, score_films, write_scores
+from cxrtriage.score import scope_warning, score_films, write_scores
 from films import film_pixels, make_dicom, write_png, write_tiff
 
 
@@ -98,8 +97,3 @@ def test_a_mask_given_as_a_film_carries_a_warning(model: Model, tmp_path: Path) 
     mask[30:90, 20:50] = 255
     (row,) = score_films(model, [write_png(tmp_path / "mask.png", mask)])
     assert "2 grey levels" in row.warning
-
-
-def test_without_a_packaged_model_the_way_to_one_is_told() -> None:
-    with pytest.raises(ModelError, match="--model FILE"):
-        packaged_model()

@@ -32,15 +32,26 @@ def test_lite0_has_the_published_size_and_stride() -> None:
         assert network(torch.zeros(1, 3, 64, 96)).shape == (1, CHANNELS, 2, 3)
 
 
-def test_the_trunks_are_averaged(network: LungLite) -> None:
+@pytest.mark.parametrize(("child", "expert"), [(-50.0, 0), (50.0, 1)])
+def test_an_adult_is_the_adults_trunks_and_a_child_everybodys(network: LungLite, child: float, expert: int) -> None:
     films = torch.rand(2, 1, 256, 256)
+    bias = network.classifier.bias.detach().clone()
     with torch.inference_mode():
-        crops = network.crop(films)
-        maps = [member((crops.expand(-1, 3, -1, -1) - 127 / 255) / (128 / 255)) for member in network.trunks.members]
-        weights = network.classifier.weight.split(CHANNELS, dim=1)
-        parts = [each.mean(dim=(2, 3)) @ weight.T for each, weight in zip(maps, weights, strict=True)]
-        torch.testing.assert_close(network(films), sum(parts) + network.classifier.bias)
-    assert len(maps) == TRUNKS
+        network.classifier.bias[2] = child
+        logits = network(films)
+        network.classifier.bias.copy_(bias)
+        pooled = network.trunks(network.crop(films)).mean(dim=(2, 3))
+        expected = network.classifier(pooled)[:, expert]
+    torch.testing.assert_close(logits[:, 1] - logits[:, 0], expected)
+
+
+def test_a_trunk_sees_the_film_as_its_published_weights_do(network: LungLite) -> None:
+    films = torch.rand(1, 1, 64, 64)
+    coloured = (films.expand(-1, 3, -1, -1) * 255 - 127) / 128
+    with torch.inference_mode():
+        first = network.trunks.members[0](coloured)
+        torch.testing.assert_close(network.trunks(films)[:, :CHANNELS], first)
+    assert len(network.trunks.members) == TRUNKS
 
 
 def test_what_lies_around_the_lungs_changes_nothing(network: LungLite) -> None:

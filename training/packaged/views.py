@@ -22,20 +22,20 @@ def uniform(count: int, low: float, high: float) -> Tensor:
     return low + (high - low) * torch.rand(count, 1, 1, 1)
 
 
-def moved(pictures: list[Tensor], boxes: Tensor, size: int) -> list[Tensor]:
-    """Cut boxes out of pictures of the same films, all turned, scaled, shifted and mirrored alike.
+def moved(films: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Cut boxes out of films, each turned, scaled, shifted and mirrored at random.
 
     Mirrored, too: the packaged model is to say that something is wrong, and half of what is, is on the other side.
 
     Parameters
     ----------
-    pictures : each (B, 1, S, S)
+    films : (B, 1, S, S)
     boxes : (B, 4) left, top, right, bottom as shares of the side
-    size : side of the results
+    size : side of the result
 
     Returns
     -------
-    list of (B, 1, size, size)
+    (B, 1, size, size)
     """
     count = len(boxes)
     draw = [uniform(count, -1, 1).view(-1) for _ in range(5)]
@@ -50,7 +50,7 @@ def moved(pictures: list[Tensor], boxes: Tensor, size: int) -> list[Tensor]:
         torch.stack([torch.sin(angle) * scale[:, 1] * mirror, torch.cos(angle) * scale[:, 1], shift[:, 1]], dim=1),
     ]
     grid = F.affine_grid(torch.stack(rows, dim=1), [count, 1, size, size], align_corners=False)
-    return [F.grid_sample(picture, grid, align_corners=False) for picture in pictures]
+    return F.grid_sample(films, grid, align_corners=False)
 
 
 def exposed(films: Tensor) -> Tensor:

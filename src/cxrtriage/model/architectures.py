@@ -62,7 +62,7 @@ def build_network(net: str, classes: int, size: int, dropout: float = 0.5, *, au
     Parameters
     ----------
     net : "googlenet" (22 layers), "inception_v3" (48), "resnet152" (152), or "lung_lite", see `lung_lite.LungLite`
-    classes : number of outputs, 2 or 3
+    classes : number of outputs, 2 or 3; "lung_lite" has 2
     size : side S of the films, in pixels, at least 128
     dropout : share of features dropped before each classifier while training, in [0, 1)
     auxiliary : with the auxiliary classifiers, where the network has them and the size allows; they
@@ -90,7 +90,7 @@ def build_network(net: str, classes: int, size: int, dropout: float = 0.5, *, au
             f"{net} needs films of at least {SMALLEST_SIZE} pixels, the set has {size}: prepare it larger."
         )
     if net == PACKAGED_NETWORK:
-        return LungLite(classes, dropout)
+        return LungLite(dropout)
     network: Any  # torchvision states no types
     if net == "googlenet":
         # init_weights: torchvision's truncated normal is left out in favour of `_initialise` below

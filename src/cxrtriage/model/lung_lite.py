@@ -1,7 +1,8 @@
-"""The network of the packaged model: lungs found and cropped, then EfficientNet-Lite0, once or several times.
+"""The network of the packaged model: lungs found and cropped, then two EfficientNet-Lite0, one of them for adults.
 
-`architectures.build_network` builds it by its name, `training/packaged.py` trains it. Several trunks that are
-averaged are one linear layer on their joined features, so the whole is a plain network to everyone else.
+`architectures.build_network` builds it by its name, `training.packaged` trains it. What a network learns from small
+children's films, of which one large public set consists, makes it worse on adults' at a hospital that it never saw.
+So one trunk learned from adults alone and decides on what looks like an adult; the other learned from everybody.
 """
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from cxrtriage.model.lite0 import CHANNELS, lite0
 from cxrtriage.model.lungs import LungCrop, place
 
-TRUNKS = 2  # networks that are averaged: as many as fit into 15 MB
+TRUNKS = 2  # as many as fit into 15 MB: that of the adults first, then that of everybody
 CROP_SIZE = 160  # side of the cropped films in pixels
 LITE_MEAN, LITE_DEVIATION = 127 / 255, 128 / 255  # what the published weights were trained to see
 
@@ -19,22 +20,26 @@ LITE_MEAN, LITE_DEVIATION = 127 / 255, 128 / 255  # what the published weights w
 class LungLite(nn.Module):
     """Films in, logits out, from nothing but the box around the lungs.
 
+    The classifier gives three numbers: the adults' trunk's logit of abnormal, everybody's, and the logit that this is a
+    small child, with which the two are mixed.
+
     Parameters
     ----------
-    classes : number of outputs
     dropout : share of features dropped before the classifier while training
     """
 
-    def __init__(self, classes: int, dropout: float = 0.0) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.crop = LungCrop(CROP_SIZE)
         self.trunks = Trunks(TRUNKS)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(TRUNKS * CHANNELS, classes)
+        self.classifier = nn.Linear(TRUNKS * CHANNELS, 3)
 
     def forward(self, films: Tensor) -> Tensor:
         maps = self.trunks(self.crop(films))
-        return torch.as_tensor(self.classifier(self.dropout(maps.mean(dim=(2, 3)))))
+        adults, everybody, child = self.classifier(self.dropout(maps.mean(dim=(2, 3)))).unbind(dim=1)
+        logit = adults + child.sigmoid() * (everybody - adults)
+        return torch.stack([-logit / 2, logit / 2], dim=1)
 
     def place(self, maps: Tensor, films: Tensor) -> Tensor:
         """Put maps over the crops, (B, C, h, w), back where they lie on the films: (B, C, S, S), 0 around the lungs."""
