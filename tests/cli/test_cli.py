@@ -37,10 +37,11 @@ def test_a_user_error_is_one_sentence_without_a_traceback(tmp_path: Path) -> Non
     assert "missing.safetensors" in done.stderr
 
 
-def test_score_without_a_model_says_how_to_get_one(tmp_path: Path) -> None:
-    done = cxrtriage("score", tmp_path)
+def test_scoring_a_folder_without_films_says_so(tmp_path: Path) -> None:
+    done = cxrtriage("score", tmp_path, "--out", tmp_path / "scores.csv")
     assert done.returncode == 1
-    assert "--model FILE" in done.stderr
+    assert "there is no film in it" in done.stderr
+    assert not (tmp_path / "scores.csv").exists()
 
 
 def test_the_study_is_printed_to_three_decimals(tmp_path: Path) -> None:

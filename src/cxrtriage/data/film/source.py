@@ -97,14 +97,17 @@ def find_films(paths: Iterable[Path]) -> list[Path]:
     Raises
     ------
     SourceError
-        If a path is missing or a folder cannot be listed.
+        If a path is missing, a folder cannot be listed, or there is no film in any of them.
     """
     films: dict[Path, Path] = {}
-    for path in map(Path, paths):
+    given = [Path(path) for path in paths]
+    for path in given:
         if not path.exists():
             raise refusal(path, "there is no such file or folder", "Check the path")
         for film in _films_below(path) if path.is_dir() else (path,):
             films.setdefault(film.absolute(), film)
+    if given and not films:
+        raise refusal(given[0], "there is no film in it: no TIFF, PNG, JPEG or DICOM file", "Check the folder")
     return sorted(films.values())
 
 
