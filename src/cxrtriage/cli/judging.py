@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cxrtriage.errors import ConfigError
+from cxrtriage.errors import ConfigError, SourceError
 
 Prevalence = Annotated[
     float | None,
@@ -101,6 +101,8 @@ def score(
 
     loaded = load_model(model or packaged_model())
     films = find_films(paths)
+    if not films:
+        raise SourceError(f"there is no film in {paths[0]}: no TIFF, PNG, JPEG or DICOM file. Check the folder.")
     with progress_bar("scoring", total=len(films), unit="films") as advance:
         not_assessed = write_scores(score_films(loaded, films, prevalence=prevalence, advance=advance), out)
     if not_assessed:

@@ -97,17 +97,14 @@ def find_films(paths: Iterable[Path]) -> list[Path]:
     Raises
     ------
     SourceError
-        If a path is missing, a folder cannot be listed, or there is no film in any of them.
+        If a path is missing or a folder cannot be listed.
     """
     films: dict[Path, Path] = {}
-    given = [Path(path) for path in paths]
-    for path in given:
+    for path in map(Path, paths):
         if not path.exists():
             raise refusal(path, "there is no such file or folder", "Check the path")
         for film in _films_below(path) if path.is_dir() else (path,):
             films.setdefault(film.absolute(), film)
-    if given and not films:
-        raise refusal(given[0], "there is no film in it: no TIFF, PNG, JPEG or DICOM file", "Check the folder")
     return sorted(films.values())
 
 
