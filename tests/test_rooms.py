@@ -12,7 +12,7 @@ ROOMS = {
     "errors": 0, "records": 0, "config": 0, "metrics": 0, "machine": 0, "atomic": 0, "progress": 0,
     "data": 1,
     "model": 2,
-    "train": 3, "predict": 3, "score": 3,
+    "train": 3, "engines": 3, "predict": 3, "score": 3,
     "evaluate": 4, "explain": 4,
     "choices": 5, "pipeline": 5, "experiments": 5, "report": 5,
     "serve": 6,

@@ -1,12 +1,15 @@
 """Scoring files: one row a film, whatever the film."""
 
 import csv
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from cxrtriage import score
 from cxrtriage.config import Recipe
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_film
@@ -14,7 +17,8 @@ from cxrtriage.model.architectures import build_network
 from cxrtriage.model.bundle import Model, load_model, save_model
 from cxrtriage.model.card import ModelCard, Scope
 from cxrtriage.predict import probabilities
-from cxrtriage.score import scope_warning, score_films, write_scores
+from cxrtriage.records import SourceImage
+from cxrtriage.score import BATCH, scope_warning, score_films, write_scores
 from films import film_pixels, make_dicom, write_png, write_tiff
 
 
@@ -52,6 +56,56 @@ def test_every_path_gets_a_row_in_order_and_bad_films_say_why(model: Model, tmp_
     assert [n for n, row in enumerate(rows) if row.decision == "not assessed"] == [7, 35]
     assert rows[7].probability is None
     assert "missing.png" in rows[7].reason
+
+
+def test_the_engine_does_not_change_a_film_s_row(model: Model, tmp_path: Path) -> None:
+    paths = [write_png(tmp_path / f"{n}.png", film_pixels(64, 64, bits=8, seed=n)) for n in range(3)]
+    plain = list(score_films(model, paths, engine="torch"))
+    fast = list(score_films(model, paths, engine="openvino"))
+    assert [row.decision for row in fast] == [row.decision for row in plain]
+    assert [row.probability for row in fast] == pytest.approx([row.probability for row in plain], abs=1e-4)
+
+
+def test_films_of_the_next_batch_are_prepared_while_the_network_works(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = write_png(tmp_path / "film.png", film_pixels(64, 64, bits=8))
+    later = write_png(tmp_path / "later.png", film_pixels(64, 64, bits=8))
+    network_works, later_is_read = threading.Event(), threading.Event()
+
+    def reading(path: Path) -> SourceImage:
+        if path == later:
+            assert network_works.wait(timeout=20)
+            later_is_read.set()
+        return read_film(path)
+
+    def working(films: np.ndarray) -> np.ndarray:
+        network_works.set()
+        assert later_is_read.wait(timeout=20)
+        return np.zeros((len(films), 2), np.float32)
+
+    monkeypatch.setattr(score, "read_film", reading)
+    monkeypatch.setattr(score, "choose_engine", lambda *_: working)
+    assert len(list(score_films(model, [film] * BATCH + [later]))) == BATCH + 1
+
+
+def test_no_more_than_two_batches_are_prepared_ahead_and_none_after_a_stop(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = write_png(tmp_path / "film.png", film_pixels(64, 64, bits=8))
+    read: list[Path] = []
+
+    def reading(path: Path) -> SourceImage:
+        read.append(path)
+        return read_film(path)
+
+    monkeypatch.setattr(score, "read_film", reading)
+    monkeypatch.setattr(score, "choose_engine", lambda *_: lambda films: np.zeros((len(films), 2), np.float32))
+    rows = score_films(model, [film] * 10 * BATCH)
+    next(rows)
+    time.sleep(0.5)  # long enough for most films, were they not held back
+    rows.close()  # type: ignore[attr-defined]
+    assert BATCH <= len(read) <= 3 * BATCH
 
 
 def test_scores_are_written_with_the_documented_columns(model: Model, tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ calibrated probabilities. Read next by `score`, `evaluate`, `explain` and `serve
 """
 
 import numpy as np
-import torch
 
 from cxrtriage.config import Recipe
+from cxrtriage.engines import Engine, torch_engine
 from cxrtriage.errors import ModelError
 from cxrtriage.metrics import sigmoid
 from cxrtriage.model.bundle import Model
@@ -17,14 +17,15 @@ from cxrtriage.records import Calibration
 FILMS_WORTH_A_BAR = 512
 
 
-def predict_logits(model: Model, images: np.ndarray, batch: int = 32) -> np.ndarray:
-    """Run the network over prepared films, in fp32 on the device it was loaded to.
+def predict_logits(model: Model, images: np.ndarray, batch: int = 32, engine: Engine | None = None) -> np.ndarray:
+    """Run the network over prepared films, in fp32.
 
     Parameters
     ----------
     model : from `load_model`
     images : (N, S, S) uint8, a memory map or an array
     batch : films at once; a film's logits do not depend on its neighbours beyond rounding (1e-4 of their size)
+    engine : what runs the network, from `choose_engine`; PyTorch on the device it was loaded to unless given
 
     Returns
     -------
@@ -38,16 +39,13 @@ def predict_logits(model: Model, images: np.ndarray, batch: int = 32) -> np.ndar
     size = model.card.recipe.size
     if images.ndim != 3 or images.shape[1:] != (size, size) or images.dtype != np.uint8:
         raise ValueError(f"expected (N, {size}, {size}) uint8 films, got {images.shape} {images.dtype}")
-    device = next(model.network.parameters()).device
+    run = engine or torch_engine(model)
     logits = np.empty((len(images), len(model.card.classes)), np.float32)
     short = len(images) < FILMS_WORTH_A_BAR
-    # cuDNN would round convolutions to TF32 by default, which moves probabilities by up to 1e-3
-    precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with torch.inference_mode(), precise, progress_bar("scoring", len(images), "films", hidden=short) as advance:
+    with progress_bar("scoring", len(images), "films", hidden=short) as advance:
         for start in range(0, len(images), batch):
-            films = torch.from_numpy(np.array(images[start : start + batch])).to(device)
-            output = model.network(films.unsqueeze(1).float() / 255)
-            logits[start : start + batch] = output.float().cpu().numpy()
+            films = np.array(images[start : start + batch])
+            logits[start : start + batch] = run(films)
             advance(len(films))
     return logits
 
@@ -98,18 +96,18 @@ def calibrate(logit: np.ndarray, calibration: Calibration) -> np.ndarray:
     return np.asarray(sigmoid(logit / calibration.temperature + calibration.intercept))
 
 
-def probabilities(model: Model, images: np.ndarray, batch: int = 32) -> np.ndarray:
+def probabilities(model: Model, images: np.ndarray, batch: int = 32, engine: Engine | None = None) -> np.ndarray:
     """Return the calibrated probability that each film is abnormal or emergent.
 
     Parameters
     ----------
-    model, images, batch : see `predict_logits`
+    model, images, batch, engine : see `predict_logits`
 
     Returns
     -------
     (N,) float64 in [0, 1]
     """
-    return calibrate(abnormal_logit(predict_logits(model, images, batch)), model.card.calibration)
+    return calibrate(abnormal_logit(predict_logits(model, images, batch, engine)), model.card.calibration)
 
 
 def require_recipe(model: Model, recipe: Recipe) -> None:

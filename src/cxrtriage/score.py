@@ -5,11 +5,12 @@ model's scope is scored all the same and carries a warning.
 """
 
 import csv
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, fields
 from importlib.resources import files
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from cxrtriage.atomic import replacing
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_film
+from cxrtriage.engines import FEWEST_FOR_OPENVINO, EngineName, choose_engine
 from cxrtriage.errors import ModelError, SourceError
 from cxrtriage.machine import cpu_count
 from cxrtriage.metrics import shift_prevalence
@@ -27,6 +29,7 @@ from cxrtriage.records import Prediction, SourceImage
 
 BATCH = 32
 FRONTAL_VIEWS = ("PA", "AP")
+Attempt = tuple[Path, np.ndarray | None, str]  # a path, its prepared film or none, and a remark on it
 FEWEST_LEVELS = 16  # a radiograph has more even at 8 bits
 
 
@@ -35,9 +38,10 @@ def score_films(
     paths: Iterable[Path],
     *,
     prevalence: float | None = None,
+    engine: EngineName = "auto",
     advance: Callable[[int], None] | None = None,
 ) -> Iterator[Prediction]:
-    """Score films, a batch at a time, in the order given.
+    """Score films, a batch at a time, in the order given; the next ones are prepared while the network works.
 
     Parameters
     ----------
@@ -45,6 +49,7 @@ def score_films(
     paths : files of any format that `read_film` takes
     prevalence : share of abnormal films where the model is used, in (0, 1); the probabilities are shifted
         from the share it was calibrated on. The decision stays that of the operating point
+    engine : what runs the network, see `choose_engine`
     advance : called with the number of films done, for a progress bar
 
     Yields
@@ -66,22 +71,22 @@ def score_films(
             "shifted. Leave --prevalence out, or run 'cxrtriage recalibrate' first."
         )
     remaining = iter(paths)
-    with ThreadPoolExecutor(cpu_count()) as threads:
-        while batch := list(islice(remaining, BATCH)):
-            films = list(threads.map(lambda path: _prepare(path, model.card), batch))
-            arrays = [film for film, _ in films if film is not None]
-            scores = iter(probabilities(model, np.stack(arrays)).tolist() if arrays else [])
-            for path, (film, remark) in zip(batch, films, strict=True):
-                if film is None:
-                    yield Prediction(str(path), None, "not assessed", reason=remark)
-                    continue
-                probability = next(scores)
-                decision = "abnormal" if probability >= model.card.threshold else "normal"
-                if prevalence is not None and calibrated_at is not None:
-                    probability = float(shift_prevalence(probability, calibrated_at, prevalence))
-                yield Prediction(str(path), probability, decision, warning=remark)
-            if advance is not None:
-                advance(len(batch))
+    first = list(islice(remaining, FEWEST_FOR_OPENVINO))
+    run = choose_engine(model, engine, len(first))
+    for batch in _prepared_ahead(chain(first, remaining), model.card):
+        arrays = [film for _, film, _ in batch if film is not None]
+        scores = iter(probabilities(model, np.stack(arrays), engine=run).tolist() if arrays else [])
+        for path, film, remark in batch:
+            if film is None:
+                yield Prediction(str(path), None, "not assessed", reason=remark)
+                continue
+            probability = next(scores)
+            decision = "abnormal" if probability >= model.card.threshold else "normal"
+            if prevalence is not None and calibrated_at is not None:
+                probability = float(shift_prevalence(probability, calibrated_at, prevalence))
+            yield Prediction(str(path), probability, decision, warning=remark)
+        if advance is not None:
+            advance(len(batch))
 
 
 def write_scores(predictions: Iterable[Prediction], out: Path) -> int:
@@ -137,11 +142,25 @@ def scope_warning(source: SourceImage, film: np.ndarray, card: ModelCard) -> str
     return "out of scope: " + "; ".join(findings) if findings else ""
 
 
-def _prepare(path: Path, card: ModelCard) -> tuple[np.ndarray | None, str]:
-    """Return the prepared film and its warning, or None and why there is no film."""
+def _prepared_ahead(paths: Iterator[Path], card: ModelCard) -> Iterator[list[Attempt]]:
+    """Yield films in batches while threads prepare at most two batches more."""
+    waiting: deque[Future[Attempt]] = deque()
+    threads = ThreadPoolExecutor(cpu_count())
+    try:
+        waiting.extend(threads.submit(_prepare, path, card) for path in islice(paths, 2 * BATCH))
+        while waiting:
+            batch = [waiting.popleft().result() for _ in range(min(BATCH, len(waiting)))]
+            waiting.extend(threads.submit(_prepare, path, card) for path in islice(paths, BATCH))
+            yield batch
+    finally:
+        threads.shutdown(cancel_futures=True)  # whoever stops early does not wait for films that nobody will see
+
+
+def _prepare(path: Path, card: ModelCard) -> Attempt:
+    """Return a path with the prepared film and its warning, or with None and why there is no film."""
     try:
         source = read_film(path)
     except SourceError as error:
-        return None, str(error)
+        return path, None, str(error)
     film = prepare_film(source, card.recipe)
-    return film, scope_warning(source, film, card)
+    return path, film, scope_warning(source, film, card)

@@ -124,10 +124,11 @@ def place(maps: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 def _resample(pictures: Tensor, start: Tensor, end: Tensor, size: int) -> Tensor:
     """Sample the rectangle from `start` to `end`, (B, 2) as x and y shares of the picture, on a square grid."""
-    scale, shift = end - start, start + end - 1  # grid_sample's coordinates run from -1 to 1
-    zero = torch.zeros_like(scale[:, 0])
-    rows = [torch.stack([scale[:, 0], zero, shift[:, 0]], dim=1), torch.stack([zero, scale[:, 1], shift[:, 1]], dim=1)]
-    grid = F.affine_grid(torch.stack(rows, dim=1), [len(pictures), 1, size, size], align_corners=False)
+    # the coordinates of `grid_sample` run from -1 to 1; `affine_grid` would do the same, but OpenVINO does not know it
+    centres = (2 * torch.arange(size, dtype=start.dtype, device=start.device) + 1) / size - 1
+    places = (end - start).unsqueeze(2) * centres + (start + end - 1).unsqueeze(2)
+    x, y = places.unbind(dim=1)
+    grid = torch.stack([x.unsqueeze(1).expand(-1, size, -1), y.unsqueeze(2).expand(-1, -1, size)], dim=3)
     return F.grid_sample(pictures, grid.to(pictures.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
