@@ -98,7 +98,7 @@ def draw_curves(
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
             grid(axes)
         if figure_name == "loss":
-            panels[0].set_ylim(top=min(panels[0].get_ylim()[1], MOST_LOSS))
+            panels[0].set_ylim(0, top=min(panels[0].get_ylim()[1], MOST_LOSS))
         panels[0].set_ylabel("cross-entropy loss" if figure_name == "loss" else "accuracy")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
