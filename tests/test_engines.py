@@ -76,7 +76,7 @@ def test_openvino_is_chosen_where_the_films_are_worth_its_conversion(
     monkeypatch: pytest.MonkeyPatch, name: engines.EngineName, count: int, expected: str
 ) -> None:
     monkeypatch.setattr(engines, "torch_engine", lambda model: "torch")
-    monkeypatch.setattr(engines, "openvino_engine", lambda model: "openvino")
+    monkeypatch.setattr(engines, "openvino_engine", lambda model, precision: "openvino")
     assert choose_engine(untrained("googlenet"), name, count) == expected
 
 

@@ -90,8 +90,8 @@ def score(
     ),
     prevalence: Prevalence = None,
     engine: Annotated[
-        Literal["auto", "torch", "openvino"],
-        typer.Option(help="What runs the network; 'auto' is OpenVINO from 100 films on, which takes 1 to 2 s to load."),
+        Literal["auto", "torch", "openvino", "openvino-bf16"],
+        typer.Option(help="What runs the network; 'auto' is OpenVINO from 100 films on, in bf16 if the model may."),
     ] = "auto",
 ) -> None:
     """Score films: a row each, with a reason where a film was not assessed.

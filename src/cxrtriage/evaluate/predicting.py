@@ -38,7 +38,7 @@ def predictions_table(model: Model, prepared: PreparedSet, split: str | None = "
         If there are no films in the split, or none but those whose readers knew this model's score.
     """
     require_recipe(model, prepared.recipe)
-    rows = _not_influenced(model, prepared, rows_of(prepared, split))
+    rows = measured_rows(model, prepared, split)
     logits = predict_logits(model, prepared.images if len(rows) == len(prepared.images) else prepared.images[rows])
     logit = abnormal_logit(logits)
     probability = calibrate(logit, model.card.calibration)
@@ -49,6 +49,11 @@ def predictions_table(model: Model, prepared: PreparedSet, split: str | None = "
     scored["decision"] = np.where(probability >= model.card.threshold, "abnormal", "normal")
     scored["logit"] = logit
     return pd.concat([scored, films.drop(columns=scored.columns, errors="ignore")], axis=1)
+
+
+def measured_rows(model: Model, prepared: PreparedSet, split: str | None) -> np.ndarray:
+    """Return the rows of the films that `predictions_table` has, in its order."""
+    return _not_influenced(model, prepared, rows_of(prepared, split))
 
 
 def _not_influenced(model: Model, prepared: PreparedSet, rows: np.ndarray) -> np.ndarray:

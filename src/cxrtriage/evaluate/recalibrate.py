@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from cxrtriage.data.prepared.store import PreparedSet
+from cxrtriage.engines import computes_in_bf16, openvino_engine
 from cxrtriage.evaluate.calibration import fit_calibration, why_not_calibrated
 from cxrtriage.evaluate.measures import Measuring, measure
 from cxrtriage.evaluate.operating import choose_operating_points
-from cxrtriage.evaluate.predicting import predictions_table
+from cxrtriage.evaluate.precision import check_precision
+from cxrtriage.evaluate.predicting import measured_rows, predictions_table
 from cxrtriage.evaluate.predictions import check_predictions
 from cxrtriage.model.bundle import load_model, replace_card
-from cxrtriage.model.card import ModelCard
+from cxrtriage.model.card import FEWEST_FILMS_TO_CHECK, ModelCard
 from cxrtriage.predict import calibrate
 from cxrtriage.records import Calibration
 
@@ -36,7 +38,8 @@ def recalibrate_model(path: Path, prepared: PreparedSet, split: str | None = "va
     ModelCard
         As written. `validation` holds the `split`, the figures on it (see `measures.measure`; among them the
         `prevalence` at which the probabilities hold) and, as sentences, why the model is `not_calibrated` ("" where it
-        is) and which operating points are `undetermined`.
+        is) and which operating points are `undetermined`. `precision` holds what bf16 changes, where there are 500
+        films and the processor computes in it.
 
     Raises
     ------
@@ -71,7 +74,13 @@ def recalibrate_model(path: Path, prepared: PreparedSet, split: str | None = "va
             "operating_points": choice.points,
             "decision": choice.decision,
             "validation": validation,
+            "precision": {},  # what was checked held for other thresholds
         }
     )
+    rows = measured_rows(model, prepared, split)
+    if len(rows) >= FEWEST_FILMS_TO_CHECK and computes_in_bf16():
+        images = prepared.images[rows]
+        check = check_precision(model, card, images, truth, logit, openvino_engine(model, "bf16"))
+        card = card.model_copy(update={"precision": {"bf16": check}})
     replace_card(path, card)
     return card

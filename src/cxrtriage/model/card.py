@@ -9,6 +9,10 @@ from cxrtriage import __version__
 from cxrtriage.config import Recipe
 from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
 
+FEWEST_FILMS_TO_CHECK = 500
+MOST_AUROC_FALL = 0.002
+MOST_DECISIONS_CHANGED = 0.005
+
 
 class Scope(BaseModel):
     """The films that a model was trained on, and so is meant for.
@@ -29,6 +33,32 @@ class Scope(BaseModel):
     age_years: tuple[float, float] | None = None
 
 
+class PrecisionCheck(BaseModel):
+    """What a network of reduced precision changes, on films that it was not trained on.
+
+    Parameters
+    ----------
+    films : how many
+    auroc_fall : AUROC in fp32 less that in reduced precision
+    decisions_changed : share of the films, at the threshold of the model
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    films: int
+    auroc_fall: float
+    decisions_changed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether so little changed, on so many films, that the model may be run that way."""
+        return (
+            self.films >= FEWEST_FILMS_TO_CHECK
+            and self.auroc_fall <= MOST_AUROC_FALL
+            and self.decisions_changed <= MOST_DECISIONS_CHANGED
+        )
+
+
 class ModelCard(BaseModel):
     """What a model file says about itself.
 
@@ -45,7 +75,7 @@ class ModelCard(BaseModel):
     data_hash : hash of the manifest it was trained on
     training : settings as resolved
     validation : figures on the validation films
-    precision : difference of faster ways of running the network, where they were checked
+    precision : what reduced precision, such as "bf16", changes; only what passes is used
     version : version of cxrtriage that wrote the file
     """
 
@@ -62,7 +92,7 @@ class ModelCard(BaseModel):
     data_hash: str = ""
     training: dict[str, JsonValue] = Field(default_factory=dict)
     validation: dict[str, JsonValue] = Field(default_factory=dict)
-    precision: dict[str, JsonValue] = Field(default_factory=dict)
+    precision: dict[str, PrecisionCheck] = Field(default_factory=dict)
     version: str = __version__
 
     @model_validator(mode="after")
