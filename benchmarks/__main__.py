@@ -18,7 +18,7 @@ from benchmarks import Figures
 from cxrtriage.machine import cpu_count
 
 RESULTS = Path(__file__).parent / "results"
-LIBRARIES = ("cxrtriage", "numpy", "opencv-python-headless", "scikit-image", "tifffile", "torch")
+LIBRARIES = ("cxrtriage", "numpy", "opencv-python-headless", "scikit-image", "tifffile", "torch", "openvino")
 
 
 def main(names: list[str]) -> int:

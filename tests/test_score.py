@@ -85,8 +85,7 @@ def test_films_of_the_next_batch_are_prepared_while_the_network_works(
         return np.zeros((len(films), 2), np.float32)
 
     monkeypatch.setattr(score, "read_film", reading)
-    monkeypatch.setattr(score, "choose_engine", lambda *_: working)
-    assert len(list(score_films(model, [film] * BATCH + [later]))) == BATCH + 1
+    assert len(list(score_films(model, [film] * BATCH + [later], engine=working))) == BATCH + 1
 
 
 def test_no_more_than_two_batches_are_prepared_ahead_and_none_after_a_stop(
@@ -100,8 +99,7 @@ def test_no_more_than_two_batches_are_prepared_ahead_and_none_after_a_stop(
         return read_film(path)
 
     monkeypatch.setattr(score, "read_film", reading)
-    monkeypatch.setattr(score, "choose_engine", lambda *_: lambda films: np.zeros((len(films), 2), np.float32))
-    rows = score_films(model, [film] * 10 * BATCH)
+    rows = score_films(model, [film] * 10 * BATCH, engine=lambda films: np.zeros((len(films), 2), np.float32))
     next(rows)
     time.sleep(0.5)  # long enough for most films, were they not held back
     rows.close()  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ import numpy as np
 from cxrtriage.atomic import replacing
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_film
-from cxrtriage.engines import FEWEST_FOR_OPENVINO, EngineName, choose_engine
+from cxrtriage.engines import FEWEST_FOR_OPENVINO, Engine, EngineName, choose_engine
 from cxrtriage.errors import ModelError, SourceError
 from cxrtriage.machine import cpu_count
 from cxrtriage.metrics import shift_prevalence
@@ -38,7 +38,7 @@ def score_films(
     paths: Iterable[Path],
     *,
     prevalence: float | None = None,
-    engine: EngineName = "auto",
+    engine: EngineName | Engine = "auto",
     advance: Callable[[int], None] | None = None,
 ) -> Iterator[Prediction]:
     """Score films, a batch at a time, in the order given; the next ones are prepared while the network works.
@@ -49,7 +49,7 @@ def score_films(
     paths : files of any format that `read_film` takes
     prevalence : share of abnormal films where the model is used, in (0, 1); the probabilities are shifted
         from the share it was calibrated on. The decision stays that of the operating point
-    engine : what runs the network, see `choose_engine`
+    engine : what runs the network, see `choose_engine`; or an engine made before, which saves converting it again
     advance : called with the number of films done, for a progress bar
 
     Yields
@@ -72,7 +72,7 @@ def score_films(
         )
     remaining = iter(paths)
     first = list(islice(remaining, FEWEST_FOR_OPENVINO))
-    run = choose_engine(model, engine, len(first))
+    run = engine if callable(engine) else choose_engine(model, engine, len(first))
     for batch in _prepared_ahead(chain(first, remaining), model.card):
         arrays = [film for _, film, _ in batch if film is not None]
         scores = iter(probabilities(model, np.stack(arrays), engine=run).tolist() if arrays else [])
