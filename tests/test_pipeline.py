@@ -14,7 +14,7 @@ from cxrtriage.data.phantom import make_phantoms
 from cxrtriage.data.prepared.store import open_prepared
 from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
 from cxrtriage.explain import attribution, cases, claim, folder, measuring
-from cxrtriage.model.bundle import load_card
+from cxrtriage.model.card import load_card
 from cxrtriage.pipeline import FitResult, evaluate_csv, evaluate_model, explain_model, fit, recalibrate_for
 
 SETTINGS = {"size": 128, "epochs": 2, "batch": 16, "workers": 1, "explain_films": 2}

@@ -4,25 +4,27 @@ In comes a loaded model, out comes a function from prepared films to logits. Rea
 In fp32 both agree within rounding. In bf16 a model runs only where its card says that this changes little.
 """
 
-import sys
-import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from cxrtriage.errors import ModelError
-from cxrtriage.model.bundle import Model
-from cxrtriage.model.card import FEWEST_FILMS_TO_CHECK
+from cxrtriage.model.card import FEWEST_FILMS_TO_CHECK, ModelCard, load_card
+from cxrtriage.model.converted import convert, converted_file, openvino
+
+if TYPE_CHECKING:
+    from cxrtriage.model.bundle import Model
 
 Engine = Callable[[np.ndarray], np.ndarray]  # (B, S, S) uint8 -> (B, C) float32 logits; for one thread at a time
 EngineName = Literal["auto", "torch", "openvino", "openvino-bf16"]
+Precision = Literal["f32", "bf16"]
 
 FEWEST_FOR_OPENVINO = 100  # films; with fewer, what the conversion takes (1 to 2 s) is more than it saves
 
 
-def choose_engine(model: Model, name: EngineName, films: int) -> Engine:
+def choose_engine(model: "Model", name: EngineName, films: int) -> Engine:
     """Return what shall run a model.
 
     Parameters
@@ -37,35 +39,44 @@ def choose_engine(model: Model, name: EngineName, films: int) -> Engine:
     ModelError
         If bf16 is asked for and the model's card does not say that it may be used.
     """
-    check = model.card.precision.get("bf16")
-    if name == "openvino-bf16" and not (check and check.passed):
-        raise ModelError(
-            "the model may not be run in bf16: "
-            + (
-                f"on {check.films} films it changes {check.decisions_changed:.1%} of the decisions and lowers AUROC by "
-                f"{check.auroc_fall:.4f}. Use --engine openvino."
-                if check
-                else "its file does not tell what that changes. Use --engine openvino, or let 'cxrtriage recalibrate' "
-                f"check it on {FEWEST_FILMS_TO_CHECK} films or more, on a processor with bf16."
-            )
-        )
-    if name == "auto":
-        on_cpu = next(model.network.parameters()).device.type == "cpu"
-        name = "openvino" if on_cpu and films >= FEWEST_FOR_OPENVINO else "torch"
-        if name == "openvino" and check and check.passed and computes_in_bf16():
-            name = "openvino-bf16"
+    if name == "auto" and (films < FEWEST_FOR_OPENVINO or next(model.network.parameters()).device.type != "cpu"):
+        name = "torch"
+    return torch_engine(model) if name == "torch" else openvino_engine(model, _precision(model.card, name))
+
+
+def engine_of_file(path: Path, name: EngineName) -> tuple[ModelCard, Engine]:
+    """Return the card of a model file and what shall run it on the processor.
+
+    PyTorch, which takes 3 s to load, is needed only where it is asked for, and the first time that a file is converted.
+
+    Parameters
+    ----------
+    path : a file written by `save_model`
+    name : "auto" is OpenVINO, in bf16 as in `choose_engine`
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be used, or may not be run in bf16 and that is asked for.
+    """
+    card = load_card(path)
     if name == "torch":
-        return torch_engine(model)
-    return openvino_engine(model, "bf16" if name == "openvino-bf16" else "f32")
+        from cxrtriage.model.bundle import load_model
+
+        return card, torch_engine(load_model(path))
+    precision = _precision(card, name)
+    return card, _compiled(converted_file(path), precision)
 
 
 def computes_in_bf16() -> bool:
     """Tell whether this processor has instructions for bf16; others would only imitate it."""
-    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def torch_engine(model: Model) -> Engine:
+def torch_engine(model: "Model") -> Engine:
     """Return PyTorch in fp32 on the device that the model was loaded to."""
+    import torch
+
     device = next(model.network.parameters()).device
 
     def run(films: np.ndarray) -> np.ndarray:
@@ -77,7 +88,7 @@ def torch_engine(model: Model) -> Engine:
     return run
 
 
-def openvino_engine(model: Model, precision: Literal["f32", "bf16"] = "f32") -> Engine:
+def openvino_engine(model: "Model", precision: Precision = "f32") -> Engine:
     """Return OpenVINO on the processor, for batches of any size; the conversion takes 1 to 2 s.
 
     Parameters
@@ -85,17 +96,12 @@ def openvino_engine(model: Model, precision: Literal["f32", "bf16"] = "f32") -> 
     model : from `load_model`, on the processor
     precision : what the network computes in
     """
-    openvino = _openvino()
-    size = model.card.recipe.size
-    # two films: where one is the example, a batch of one may be taken for a constant
-    example = torch.zeros(2, 1, size, size)
-    with warnings.catch_warnings(), torch.no_grad():
-        # tracing is deprecated, but torch.export takes several times as long and ties `lung_lite` to one batch size
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(model.network, example, check_trace=False)  # type: ignore[no-untyped-call]
-        converted = openvino.convert_model(traced, example_input=example, input=[-1, 1, size, size])
+    return _compiled(convert(model), precision)
+
+
+def _compiled(network: Any, precision: Precision) -> Engine:
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(converted, "CPU", settings)
+    compiled = openvino().Core().compile_model(network, "CPU", settings)
 
     def run(films: np.ndarray) -> np.ndarray:
         return np.asarray(compiled(films[:, np.newaxis].astype(np.float32) / np.float32(255))[0])
@@ -103,11 +109,21 @@ def openvino_engine(model: Model, precision: Literal["f32", "bf16"] = "f32") -> 
     return run
 
 
-def _openvino() -> Any:
-    """Import OpenVINO, which takes a while, without what it says to others."""
-    # OpenVINO reports imports and conversions to its makers, unasked, where it finds this package; a hospital's program
-    # reports nothing to anybody
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
+def _precision(card: ModelCard, name: EngineName) -> Precision:
+    """Return what OpenVINO shall compute in; ModelError where that is asked for and not allowed."""
+    check = card.precision.get("bf16")
+    allowed = check is not None and check.passed
+    if name != "openvino-bf16":
+        return "bf16" if name == "auto" and allowed and computes_in_bf16() else "f32"
+    if allowed:
+        return "bf16"
+    raise ModelError(
+        "the model may not be run in bf16: "
+        + (
+            f"on {check.films} films it changes {check.decisions_changed:.1%} of the decisions and lowers AUROC by "
+            f"{check.auroc_fall:.4f}. Use --engine openvino."
+            if check
+            else "its file does not tell what that changes. Use --engine openvino, or let 'cxrtriage recalibrate' "
+            f"check it on {FEWEST_FILMS_TO_CHECK} films or more, on a processor with bf16."
+        )
+    )

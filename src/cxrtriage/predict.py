@@ -4,20 +4,24 @@ In come a loaded model and (N, S, S) uint8 films prepared by its recipe; out go 
 calibrated probabilities. Read next by `score`, `evaluate`, `explain` and `serve`.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cxrtriage.config import Recipe
 from cxrtriage.engines import Engine, torch_engine
 from cxrtriage.errors import ModelError
 from cxrtriage.metrics import sigmoid
-from cxrtriage.model.bundle import Model
 from cxrtriage.progress import progress_bar
 from cxrtriage.records import Calibration
+
+if TYPE_CHECKING:
+    from cxrtriage.model.bundle import Model
 
 FILMS_WORTH_A_BAR = 512
 
 
-def predict_logits(model: Model, images: np.ndarray, batch: int = 32, engine: Engine | None = None) -> np.ndarray:
+def predict_logits(model: "Model", images: np.ndarray, batch: int = 32, engine: Engine | None = None) -> np.ndarray:
     """Run the network over prepared films, in fp32.
 
     Parameters
@@ -96,7 +100,7 @@ def calibrate(logit: np.ndarray, calibration: Calibration) -> np.ndarray:
     return np.asarray(sigmoid(logit / calibration.temperature + calibration.intercept))
 
 
-def probabilities(model: Model, images: np.ndarray, batch: int = 32, engine: Engine | None = None) -> np.ndarray:
+def probabilities(model: "Model", images: np.ndarray, batch: int = 32, engine: Engine | None = None) -> np.ndarray:
     """Return the calibrated probability that each film is abnormal or emergent.
 
     Parameters
@@ -110,7 +114,7 @@ def probabilities(model: Model, images: np.ndarray, batch: int = 32, engine: Eng
     return calibrate(abnormal_logit(predict_logits(model, images, batch, engine)), model.card.calibration)
 
 
-def require_recipe(model: Model, recipe: Recipe) -> None:
+def require_recipe(model: "Model", recipe: Recipe) -> None:
     """Refuse films that were prepared otherwise than the model's training films.
 
     Parameters

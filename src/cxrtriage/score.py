@@ -12,6 +12,7 @@ from dataclasses import asdict, fields
 from importlib.resources import files
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +23,12 @@ from cxrtriage.engines import FEWEST_FOR_OPENVINO, Engine, EngineName, choose_en
 from cxrtriage.errors import ModelError, SourceError
 from cxrtriage.machine import cpu_count
 from cxrtriage.metrics import shift_prevalence
-from cxrtriage.model.bundle import Model
 from cxrtriage.model.card import ModelCard
-from cxrtriage.predict import probabilities
+from cxrtriage.predict import abnormal_logit, calibrate
 from cxrtriage.records import Prediction, SourceImage
+
+if TYPE_CHECKING:
+    from cxrtriage.model.bundle import Model
 
 BATCH = 32
 FRONTAL_VIEWS = ("PA", "AP")
@@ -34,7 +37,7 @@ FEWEST_LEVELS = 16  # a radiograph has more even at 8 bits
 
 
 def score_films(
-    model: Model,
+    model: "Model | ModelCard",
     paths: Iterable[Path],
     *,
     prevalence: float | None = None,
@@ -45,7 +48,7 @@ def score_films(
 
     Parameters
     ----------
-    model : from `load_model`
+    model : from `load_model`; or only its card, where an engine is given
     paths : files of any format that `read_film` takes
     prevalence : share of abnormal films where the model is used, in (0, 1); the probabilities are shifted
         from the share it was calibrated on. The decision stays that of the operating point
@@ -64,7 +67,8 @@ def score_films(
     >>> for row in score_films(model, find_films([Path("films")])):  # doctest: +SKIP
     ...     print(row.path, row.probability, row.decision)
     """
-    calibrated_at = model.card.calibrated_at
+    card = model if isinstance(model, ModelCard) else model.card
+    calibrated_at = card.calibrated_at
     if prevalence is not None and calibrated_at is None:
         raise ModelError(
             "the model does not say at which share of abnormal films it was calibrated, so its probabilities cannot be "
@@ -72,16 +76,21 @@ def score_films(
         )
     remaining = iter(paths)
     first = list(islice(remaining, FEWEST_FOR_OPENVINO))
-    run = engine if callable(engine) else choose_engine(model, engine, len(first))
-    for batch in _prepared_ahead(chain(first, remaining), model.card):
+    if callable(engine):
+        run = engine
+    elif isinstance(model, ModelCard):
+        raise ValueError("a card alone cannot be run, expected a model or an engine")
+    else:
+        run = choose_engine(model, engine, len(first))
+    for batch in _prepared_ahead(chain(first, remaining), card):
         arrays = [film for _, film, _ in batch if film is not None]
-        scores = iter(probabilities(model, np.stack(arrays), engine=run).tolist() if arrays else [])
+        scores = iter(calibrate(abnormal_logit(run(np.stack(arrays))), card.calibration).tolist() if arrays else [])
         for path, film, remark in batch:
             if film is None:
                 yield Prediction(str(path), None, "not assessed", reason=remark)
                 continue
             probability = next(scores)
-            decision = "abnormal" if probability >= model.card.threshold else "normal"
+            decision = "abnormal" if probability >= card.threshold else "normal"
             if prevalence is not None and calibrated_at is not None:
                 probability = float(shift_prevalence(probability, calibrated_at, prevalence))
             yield Prediction(str(path), probability, decision, warning=remark)

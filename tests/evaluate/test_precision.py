@@ -13,8 +13,8 @@ from cxrtriage.errors import ModelError
 from cxrtriage.evaluate import recalibrate
 from cxrtriage.evaluate.precision import check_precision
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import Model, load_card, load_model, save_model
-from cxrtriage.model.card import ModelCard, PrecisionCheck
+from cxrtriage.model.bundle import Model, load_model, save_model
+from cxrtriage.model.card import ModelCard, PrecisionCheck, load_card
 from cxrtriage.predict import predict_logits
 from prepared_sets import make_prepared
 

@@ -13,8 +13,8 @@ from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.evaluate import recalibrate
 from cxrtriage.evaluate.calibration import calibration_slope_intercept
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import load_card, load_model, save_model
-from cxrtriage.model.card import ModelCard, Scope
+from cxrtriage.model.bundle import load_model, save_model
+from cxrtriage.model.card import ModelCard, Scope, load_card
 from cxrtriage.predict import calibrate
 from cxrtriage.records import Calibration
 from prepared_sets import make_prepared

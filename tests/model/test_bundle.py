@@ -16,8 +16,8 @@ from torch import nn
 from cxrtriage.config import Recipe
 from cxrtriage.errors import ModelError
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import METADATA_KEY, load_card, load_model, replace_card, save_model
-from cxrtriage.model.card import ModelCard, Scope
+from cxrtriage.model.bundle import load_model, replace_card, save_model
+from cxrtriage.model.card import METADATA_KEY, ModelCard, Scope, load_card
 from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
 
 CARD = ModelCard(architecture="googlenet", recipe=Recipe(size=128))

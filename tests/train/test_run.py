@@ -23,8 +23,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from cxrtriage.config import Recipe, TrainSettings
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import ConfigError, ModelError
-from cxrtriage.model.bundle import load_card
-from cxrtriage.model.card import Scope
+from cxrtriage.model.card import Scope, load_card
 from cxrtriage.train import run as run_module
 from cxrtriage.train import train
 from cxrtriage.train import watch as watch_module

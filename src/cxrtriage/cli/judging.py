@@ -91,7 +91,7 @@ def score(
     prevalence: Prevalence = None,
     engine: Annotated[
         Literal["auto", "torch", "openvino", "openvino-bf16"],
-        typer.Option(help="What runs the network; 'auto' is OpenVINO from 100 films on, in bf16 if the model may."),
+        typer.Option(help="What runs the network; 'auto' is OpenVINO, in bf16 if the model may."),
     ] = "auto",
 ) -> None:
     """Score films: a row each, with a reason where a film was not assessed.
@@ -99,16 +99,16 @@ def score(
     Example: cxrtriage score films/ --model fitted/run/model.safetensors --out scores.csv
     """
     from cxrtriage.data.film.source import find_films
-    from cxrtriage.model.bundle import load_model
+    from cxrtriage.engines import engine_of_file
     from cxrtriage.progress import progress_bar
     from cxrtriage.score import packaged_model, score_films, write_scores
 
-    loaded = load_model(model or packaged_model())
+    card, run = engine_of_file(model or packaged_model(), engine)
     films = find_films(paths)
     if not films:
         raise SourceError(f"there is no film in {paths[0]}: no TIFF, PNG, JPEG or DICOM file. Check the folder.")
     with progress_bar("scoring", total=len(films), unit="films") as advance:
-        rows = score_films(loaded, films, prevalence=prevalence, engine=engine, advance=advance)
+        rows = score_films(card, films, prevalence=prevalence, engine=run, advance=advance)
         not_assessed = write_scores(rows, out)
     if not_assessed:
         typer.echo(f"{not_assessed} of {len(films)} films could not be assessed; their rows say why.", err=True)
@@ -121,6 +121,6 @@ def show(model: Annotated[Path, typer.Argument(help="Model file.")]) -> None:
 
     Example: cxrtriage model show fitted/run/model.safetensors
     """
-    from cxrtriage.model.bundle import load_card
+    from cxrtriage.model.card import load_card
 
     typer.echo(load_card(model).model_dump_json(indent=2))

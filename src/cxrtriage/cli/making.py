@@ -129,7 +129,7 @@ def prepare(
             contrast=contrast,
         )
     else:
-        from cxrtriage.model.bundle import load_card
+        from cxrtriage.model.card import load_card
 
         recipe = load_card(like).recipe
     prepared = prepare_set(

@@ -13,19 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cxrtriage import __version__
 from cxrtriage.atomic import replacing
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.architectures import build_network, without_auxiliary
-from cxrtriage.model.card import ModelCard
-
-METADATA_KEY = "cxrtriage"
-FORMAT = 1  # raised when an older cxrtriage could not read the file rightly
+from cxrtriage.model.card import FORMAT, METADATA_KEY, ModelCard, load_card
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +79,6 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> Model:
     network.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}, assign=True)
     network.requires_grad_(False).eval()
     return Model(network.to(device=device, memory_format=torch.channels_last), card)  # type: ignore[call-overload]
-
-
-def load_card(path: Path) -> ModelCard:
-    """Read only the card of a model file; the weights stay unread. Raises `ModelError` as `load_model` does."""
-    if not path.exists():
-        raise ModelError(f"there is no model file {path}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"cannot read {path}: not a whole safetensors file ({error}). Copy the model file again."
-        ) from error
-    if METADATA_KEY not in metadata:
-        raise ModelError(
-            f"{path} is a safetensors file without a cxrtriage card, so nothing says how films must be prepared "
-            "for it. Give a model that 'cxrtriage train' or 'cxrtriage fit' wrote; weights alone go to --init."
-        )
-    try:
-        content = json.loads(metadata[METADATA_KEY])
-        version = int(content["format"])
-        if version > FORMAT:
-            raise ModelError(
-                f"{path} has format {version}, this cxrtriage {__version__} reads up to {FORMAT}. Update cxrtriage."
-            )
-        return ModelCard.model_validate(content["card"])
-    except (ValueError, KeyError, TypeError) as error:  # ValidationError is a ValueError
-        finding = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else repr(error)
-        raise ModelError(f"cannot read the card of {path}: {finding}. Copy or train the model again.") from error
 
 
 def weights_sha256(model: Model) -> str:

@@ -3,11 +3,19 @@
 It stands apart from them, so that a process that shows results need not load PyTorch to know which model made them.
 """
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
 
 from cxrtriage import __version__
 from cxrtriage.config import Recipe
+from cxrtriage.errors import ModelError
 from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
+
+METADATA_KEY = "cxrtriage"
+FORMAT = 1  # raised when an older cxrtriage could not read the file rightly
 
 FEWEST_FILMS_TO_CHECK = 500
 MOST_AUROC_FALL = 0.002
@@ -124,3 +132,32 @@ class ModelCard(BaseModel):
             *(undetermined.values() if isinstance(undetermined, dict) else []),
         ]
         return [str(sentence) for sentence in sentences if sentence]
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read only the card of a model file; the weights stay unread. Raises `ModelError` as `load_model` does."""
+    if not path.exists():
+        raise ModelError(f"there is no model file {path}.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"cannot read {path}: not a whole safetensors file ({error}). Copy the model file again."
+        ) from error
+    if METADATA_KEY not in metadata:
+        raise ModelError(
+            f"{path} is a safetensors file without a cxrtriage card, so nothing says how films must be prepared "
+            "for it. Give a model that 'cxrtriage train' or 'cxrtriage fit' wrote; weights alone go to --init."
+        )
+    try:
+        content = json.loads(metadata[METADATA_KEY])
+        version = int(content["format"])
+        if version > FORMAT:
+            raise ModelError(
+                f"{path} has format {version}, this cxrtriage {__version__} reads up to {FORMAT}. Update cxrtriage."
+            )
+        return ModelCard.model_validate(content["card"])
+    except (ValueError, KeyError, TypeError) as error:  # ValidationError is a ValueError
+        finding = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else repr(error)
+        raise ModelError(f"cannot read the card of {path}: {finding}. Copy or train the model again.") from error
