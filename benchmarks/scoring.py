@@ -23,7 +23,8 @@ from cxrtriage.model.architectures import build_network
 from cxrtriage.model.bundle import Model
 from cxrtriage.model.card import ModelCard
 from cxrtriage.predict import probabilities
-from cxrtriage.score import score_films, write_scores
+from cxrtriage.score import score_films
+from cxrtriage.scores import write_scores
 
 FILMS = 128
 SIDE = 3000  # pixels
@@ -95,7 +96,7 @@ def one_after_another(model: Model, paths: list[Path]) -> int:
 
 def scoring_with(engine: Engine, model: Model, paths: list[Path], folder: Path) -> Callable[[], int]:
     def run() -> int:
-        write_scores(score_films(model, paths, engine=engine), folder / "scores.csv")
+        write_scores(paths, folder / "scores.csv", lambda rest: score_films(model, rest, engine=engine), made_from="")
         return len(paths)
 
     return run

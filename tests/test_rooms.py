@@ -9,10 +9,10 @@ PACKAGE = Path(cxrtriage.__file__).parent
 
 # The rooms and the number of each; a file may import its own room and lower ones.
 ROOMS = {
-    "errors": 0, "records": 0, "config": 0, "metrics": 0, "machine": 0, "atomic": 0, "progress": 0,
+    "errors": 0, "records": 0, "config": 0, "metrics": 0, "machine": 0, "atomic": 0, "digest": 0, "progress": 0,
     "data": 1,
     "model": 2,
-    "train": 3, "engines": 3, "predict": 3, "score": 3,
+    "train": 3, "engines": 3, "predict": 3, "score": 3, "scores": 3,
     "evaluate": 4, "explain": 4,
     "choices": 5, "pipeline": 5, "experiments": 5, "report": 5,
     "serve": 6,

@@ -1,6 +1,5 @@
 """Scoring files: one row a film, whatever the film."""
 
-import csv
 import threading
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from cxrtriage.model.bundle import Model, load_model, save_model
 from cxrtriage.model.card import ModelCard, Scope
 from cxrtriage.predict import probabilities
 from cxrtriage.records import SourceImage
-from cxrtriage.score import BATCH, scope_warning, score_films, write_scores
+from cxrtriage.score import BATCH, scope_warning, score_films
 from films import film_pixels, make_dicom, write_png, write_tiff
 
 
@@ -104,17 +103,6 @@ def test_no_more_than_two_batches_are_prepared_ahead_and_none_after_a_stop(
     time.sleep(0.5)  # long enough for most films, were they not held back
     rows.close()  # type: ignore[attr-defined]
     assert BATCH <= len(read) <= 3 * BATCH
-
-
-def test_scores_are_written_with_the_documented_columns(model: Model, tmp_path: Path) -> None:
-    good = write_png(tmp_path / "good.png", film_pixels(64, 64, bits=8))
-    assert write_scores(score_films(model, [good, tmp_path / "gone.png"]), tmp_path / "scores.csv") == 1
-    with (tmp_path / "scores.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["path", "probability", "decision", "reason", "warning"]
-    assert 0 <= float(rows[0]["probability"]) <= 1
-    assert rows[1]["probability"] == ""
-    assert rows[1]["decision"] == "not assessed"
 
 
 def test_prevalence_shifts_the_probability_but_not_the_decision(model: Model, tmp_path: Path) -> None:

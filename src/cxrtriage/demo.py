@@ -5,15 +5,18 @@ ordinary `serve` with films sent to it, so what it shows is what a user's own fi
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from cxrtriage.data.film.source import find_films
 from cxrtriage.data.labels.manifest import read_manifest, save_manifest
 from cxrtriage.data.labels.split import split_manifest
 from cxrtriage.data.phantom import make_phantoms
+from cxrtriage.digest import sha256_of
 from cxrtriage.model.bundle import load_model
 from cxrtriage.pipeline import FitResult, fit
-from cxrtriage.score import score_films, write_scores
+from cxrtriage.score import score_films
+from cxrtriage.scores import write_scores
 
 logger = logging.getLogger("cxrtriage")
 
@@ -59,7 +62,9 @@ def run_demo(out: Path, *, films: int = 360, seed: int = 0) -> FitResult:
     )
 
     logger.info("3/4 scoring the DICOM films")
-    write_scores(score_films(load_model(result.model), find_films([dicom.parent / "images"])), out / "scores.csv")
+    dicom_films = find_films([dicom.parent / "images"])
+    score = partial(score_films, load_model(result.model))
+    write_scores(dicom_films, out / "scores.csv", score, made_from=sha256_of(result.model))
 
     logger.info("4/4 sending %d studies through a triage node", NODE_STUDIES)
     try:

@@ -5,7 +5,6 @@
 Each stage skips what it finds done for the same input, so a second start goes on where the first stopped.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -26,6 +25,7 @@ from cxrtriage.data.labels.split import split_manifest
 from cxrtriage.data.prepared.build import prepare_set
 from cxrtriage.data.prepared.duplicates import duplicates_sentence, find_duplicates
 from cxrtriage.data.prepared.store import PreparedSet, open_prepared
+from cxrtriage.digest import sha256_of
 from cxrtriage.errors import SourceError
 from cxrtriage.evaluate.audit import shortcut_audit
 from cxrtriage.evaluate.evaluation import evaluate_predictions, write_evaluation
@@ -350,7 +350,7 @@ def _explain(
 
 def _made_from(path: Path, prepared: PreparedSet) -> dict[str, Any]:
     """Return what tells whether a result is still that of this model and set."""
-    return {"model": _sha256(path), "set": prepared.source_hash, "version": __version__}
+    return {"model": sha256_of(path), "set": prepared.source_hash, "version": __version__}
 
 
 def _prepared_for(model: Model, films: Path, images: Path | None, out: Path) -> PreparedSet:
@@ -387,9 +387,3 @@ def _draw_examples(prepared: PreparedSet, out: Path) -> None:
             break
     if sources:
         draw_equalisation(sources, prepared.recipe, titles, out)
-
-
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

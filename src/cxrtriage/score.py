@@ -1,14 +1,12 @@
-"""Score films with a model: paths in, one `Prediction` a film out, read by the command line and the node.
+"""Score films with a model: paths in, one `Prediction` a film out; `scores` writes them, the node reads them.
 
 A film that cannot be read is a row too ("not assessed" and why), never a missing one. A film outside the
 model's scope is scored all the same and carries a warning.
 """
 
-import csv
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, fields
 from importlib.resources import files
 from itertools import chain, islice
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cxrtriage.atomic import replacing
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_film
 from cxrtriage.engines import FEWEST_FOR_OPENVINO, Engine, EngineName, choose_engine
@@ -96,22 +93,6 @@ def score_films(
             yield Prediction(str(path), probability, decision, warning=remark)
         if advance is not None:
             advance(len(batch))
-
-
-def write_scores(predictions: Iterable[Prediction], out: Path) -> int:
-    """Write predictions as a CSV with the columns of `Prediction`; return how many films were not assessed."""
-    not_assessed = 0
-    with replacing(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Prediction)])
-        writer.writeheader()
-        for prediction in predictions:
-            row = asdict(prediction)
-            if prediction.probability is None:
-                not_assessed += 1
-            else:
-                row["probability"] = f"{prediction.probability:.4f}"
-            writer.writerow(row)
-    return not_assessed
 
 
 def packaged_model() -> Path:

@@ -1,11 +1,14 @@
 """Commands that judge and use a model: evaluate, recalibrate, score, model show."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from cxrtriage import __version__
 from cxrtriage.errors import ConfigError, SourceError
+from cxrtriage.records import Prediction
 
 Prevalence = Annotated[
     float | None,
@@ -94,22 +97,30 @@ def score(
         typer.Option(help="What runs the network; 'auto' is OpenVINO, in bf16 if the model may."),
     ] = "auto",
 ) -> None:
-    """Score films: a row each, with a reason where a film was not assessed.
+    """Score films: a row each, with a reason where a film was not assessed. Interrupted and called again, it goes on.
 
     Example: cxrtriage score films/ --model fitted/run/model.safetensors --out scores.csv
     """
     from cxrtriage.data.film.source import find_films
+    from cxrtriage.digest import sha256_of
     from cxrtriage.engines import engine_of_file
     from cxrtriage.progress import progress_bar
-    from cxrtriage.score import packaged_model, score_films, write_scores
+    from cxrtriage.score import packaged_model, score_films
+    from cxrtriage.scores import write_scores
 
-    card, run = engine_of_file(model or packaged_model(), engine)
+    file = model or packaged_model()
+    card, run = engine_of_file(file, engine)
     films = find_films(paths)
     if not films:
         raise SourceError(f"there is no film in {paths[0]}: no TIFF, PNG, JPEG or DICOM file. Check the folder.")
     with progress_bar("scoring", total=len(films), unit="films") as advance:
-        rows = score_films(card, films, prevalence=prevalence, engine=run, advance=advance)
-        not_assessed = write_scores(rows, out)
+
+        def score_rest(rest: Sequence[Path]) -> Iterator[Prediction]:
+            advance(len(films) - len(rest))
+            return score_films(card, rest, prevalence=prevalence, engine=run, advance=advance)
+
+        made_from = f"{__version__} {sha256_of(file)} {engine} {prevalence}"
+        not_assessed = write_scores(films, out, score_rest, made_from)
     if not_assessed:
         typer.echo(f"{not_assessed} of {len(films)} films could not be assessed; their rows say why.", err=True)
     typer.echo(out)

@@ -4,7 +4,6 @@ In comes a model, or a model file; out comes an `openvino.Model`. What a file wa
 folder under the hash of its content. `engines` reads this next.
 """
 
-import hashlib
 import os
 import shutil
 import sys
@@ -12,6 +11,8 @@ import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cxrtriage.digest import sha256_of
 
 if TYPE_CHECKING:
     from cxrtriage.model.bundle import Model
@@ -62,9 +63,7 @@ def converted_file(path: Path) -> Any:
     ModelError
         See `load_model`.
     """
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = cache_folder() / f"{content}-openvino-{openvino().__version__.split('-')[0]}"
+    folder = cache_folder() / f"{sha256_of(path)}-openvino-{openvino().__version__.split('-')[0]}"
     try:
         found = openvino().Core().read_model(folder / "network.xml")
         folder.touch()

@@ -3,7 +3,6 @@
 In comes a folder, out goes a `Run` in which everything but the figures may be missing. The sections read it next.
 """
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from cxrtriage.data.prepared.store import CARD, REJECTS, PreparedSet, open_prepared, read_card
+from cxrtriage.digest import sha256_of
 from cxrtriage.errors import SourceError
 from cxrtriage.evaluate.predictions import read_predictions
 
@@ -99,7 +99,7 @@ def read_run(folder: Path) -> Run:
         history=_if_there(folder / "run" / "history.csv", pd.read_csv),
         config=_if_there(folder / "run" / "config.toml", lambda path: tomllib.loads(path.read_text("utf-8"))) or {},
         card=_if_there(model, _model_card) or {},
-        model_hash=_if_there(model, _sha256),
+        model_hash=_if_there(model, sha256_of),
         explanations=_if_there(explained / "explanations.json", _json),
         cases=_if_there(explained / "cases.csv", _table),
         explained=explained,
@@ -140,8 +140,3 @@ def _model_card(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="numpy") as file:
         card: dict[str, Any] = json.loads(file.metadata()["cxrtriage"])["card"]
     return card
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,6 +30,7 @@ from sqlalchemy import URL, Engine, make_url, select, text
 
 from cxrtriage import __version__
 from cxrtriage.atomic import disk_full_told, replacing
+from cxrtriage.digest import sha256_of
 from cxrtriage.errors import ConfigError
 from cxrtriage.serve import audit
 from cxrtriage.serve.database import now
@@ -159,12 +160,6 @@ def back_up(home: Path, out: Path, settings: NodeSettings, engine: Engine) -> Co
             connection, "export", actor="command line", action="R", detail={"backup": state, "films": copied.films}
         )
     return copied
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def postgresql_environment(url: str) -> dict[str, str]:

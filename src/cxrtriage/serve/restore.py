@@ -17,6 +17,7 @@ from pathlib import Path
 from sqlalchemy import inspect, make_url
 
 from cxrtriage.atomic import disk_full_told
+from cxrtriage.digest import sha256_of
 from cxrtriage.errors import ConfigError
 from cxrtriage.serve import audit
 from cxrtriage.serve.backup import (
@@ -26,7 +27,6 @@ from cxrtriage.serve.backup import (
     Manifest,
     Row,
     run_postgresql,
-    sha256_of,
 )
 from cxrtriage.serve.database import open_database, reading
 from cxrtriage.serve.migrate import migrate
