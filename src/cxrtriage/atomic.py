@@ -1,12 +1,14 @@
-"""Write a file so that it is either there whole or not there at all."""
+"""Write a file so that it is either there whole or not there at all, and by one process at a time."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
-from cxrtriage.errors import CxrTriageError
+from cxrtriage.errors import ConfigError, CxrTriageError
 from cxrtriage.machine import free_bytes
 
 
@@ -23,6 +25,14 @@ def disk_full_told(path: Path) -> Iterator[None]:
             f"cannot write {path}: the disk is full ({free_mib:.0f} MiB free). "
             "Free some space and run the same command again; what is done is kept."
         ) from error
+
+
+def lock_or_refuse(file: IO[Any], refusal: str) -> None:
+    """Lock an open file for this process until it is closed or the process dies; ConfigError if another one has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(refusal) from None
 
 
 @contextmanager

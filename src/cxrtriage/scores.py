@@ -5,7 +5,6 @@ whole.
 """
 
 import csv
-import fcntl
 import hashlib
 import io
 import os
@@ -15,8 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from cxrtriage.atomic import disk_full_told
-from cxrtriage.errors import ConfigError
+from cxrtriage.atomic import disk_full_told, lock_or_refuse
 from cxrtriage.records import Prediction
 
 COLUMNS = [field.name for field in fields(Prediction)]
@@ -48,10 +46,7 @@ def write_scores(
     unfinished = out.with_name(f".{out.name}.{hashlib.sha256(made_from.encode()).hexdigest()[:12]}.partial")
     # file names need not be text, and a row may be cut off within a letter
     with disk_full_told(out), unfinished.open("a+", newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another process is writing {out}. Wait for it, or choose another --out.") from None
+        lock_or_refuse(stream, f"another process is writing {out}. Wait for it, or choose another --out.")
         rows = _rows_done(stream, films)
         not_assessed = sum(row["decision"] == "not assessed" for row in rows)
         stream.truncate(len(_table(rows).encode(errors="surrogateescape")) if rows else 0)

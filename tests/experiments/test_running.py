@@ -1,8 +1,10 @@
 """All experiments on phantoms with a tiny network: what is there in the end, and what a second start does."""
 
+import fcntl
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +256,17 @@ def test_experiments_on_other_films_are_refused_even_where_no_run_is_shared(
     other = SETTINGS.model_copy(update={"films": 40, "size": 144, "sizes": (144, 160), "nets": ("googlenet",) * 2})
     with pytest.raises(ConfigError, match="holds experiments on other films than this manifest's"):
         run_experiments(("architecture",), manifest, done, other, workers=1)
+
+
+def test_a_run_that_another_experiment_is_at_work_on_is_refused(
+    done: Path, manifest: Path, tmp_path: Path, no_training: None
+) -> None:
+    names = [path.name for path in (done / "runs").iterdir()]
+    for name in names:
+        (tmp_path / "runs" / name / "train").mkdir(parents=True)
+    with ExitStack() as held:
+        for name in names:
+            lock = held.enter_context((tmp_path / "runs" / name / "train" / ".lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"another process is at work on .*runs/.*\. Wait for it"):
+            run_experiments(("architecture",), manifest, tmp_path, SETTINGS, workers=1)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from cxrtriage import __version__
-from cxrtriage.atomic import replacing
+from cxrtriage.atomic import lock_or_refuse, replacing
 from cxrtriage.config import Recipe, TrainSettings
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import ConfigError
@@ -116,10 +116,22 @@ def perform(plan: RunPlan, films: Films, out: Path, workers: int | None = None) 
     films : of the experiment
     out : folder of the experiments
     workers : processes that prepare films
+
+    Raises
+    ------
+    ConfigError
+        If another process is at work on it: experiments share runs.
     """
     if is_done(plan, films, out):
         return
     folder = folder_of(out, plan.name)
+    (folder / "train").mkdir(parents=True, exist_ok=True)
+    with (folder / "train" / ".lock").open("w") as lock:
+        lock_or_refuse(lock, f"another process is at work on {folder}. Wait for it, or choose another --out.")
+        _train_and_measure(plan, films, out, folder, workers)
+
+
+def _train_and_measure(plan: RunPlan, films: Films, out: Path, folder: Path, workers: int | None) -> None:
     prepared = with_split(prepare_films(films, plan.recipe, out, workers), plan.split)
     model = train_and_calibrate(prepared, folder / "train", plan.settings)
     history = pd.read_csv(folder / "train" / "history.csv")

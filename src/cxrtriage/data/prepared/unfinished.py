@@ -9,7 +9,6 @@ opens them by mistake. They are written with `write`, never through a memory map
 error there and a crash here.
 """
 
-import fcntl
 import hashlib
 import io
 import json
@@ -20,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from cxrtriage.atomic import disk_full_told
+from cxrtriage.atomic import disk_full_told, lock_or_refuse
 from cxrtriage.data.prepared.job import UNKNOWN, FilmJob, PreparedFilm
 from cxrtriage.data.prepared.store import CARD, IMAGES, MASKS, SetOrder, other_order
 from cxrtriage.errors import ConfigError, SourceError
@@ -124,12 +123,10 @@ class UnfinishedSet:
             self.checkpoint()
 
     def _lock(self) -> None:
-        try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel drops it when the process dies
-        except BlockingIOError:
-            raise ConfigError(
-                f"another process is preparing {self._folder} at this moment. Wait for it or choose another --out."
-            ) from None
+        lock_or_refuse(
+            self._journal,
+            f"another process is preparing {self._folder} at this moment. Wait for it or choose another --out.",
+        )
         if (self._folder / CARD).exists():
             raise ConfigError(f"another process has just finished {self._folder}. Run the same command again.")
 
