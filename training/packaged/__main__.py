@@ -34,8 +34,9 @@ from cxrtriage.pipeline import evaluate_model
 from cxrtriage.predict import predict_logits
 from training.packaged import films as sets
 from training.packaged.child import learn_child
-from training.packaged.figures import tables
+from training.packaged.figures import probe_table, tables
 from training.packaged.finder import find_lungs, train_finder
+from training.packaged.probe import source_probe
 from training.packaged.trunk import ADULTS, EVERYBODY, FILMS_SEEN, Trunk, train_trunk
 
 logger = logging.getLogger("training")
@@ -60,7 +61,8 @@ def main(data: Path, out: Path, left_out: tuple[str, ...], *, films_seen: int, i
     recalibrate_model(path, adults_only(films))
     metrics = evaluate_model(path, out / "films", out / "evaluation")
     audit = shortcut_audit(load_model(path), films)
-    (out / "figures.md").write_text(f"{tables(metrics, audit)}\n\n{audit['verdict']}\n")
+    probe = probe_table(source_probe(network, films)) if not left_out else ""
+    (out / "figures.md").write_text(f"{tables(metrics, audit)}\n\n{audit['verdict']}\n\n{probe}\n")
     logger.info("%s: %.1f MB", path, path.stat().st_size / 1e6)
     if into_package:
         shutil.copyfile(path, PACKAGED)

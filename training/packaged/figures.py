@@ -45,6 +45,12 @@ def tables(metrics: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
     )
 
 
+def probe_table(probe: Sequence[tuple[str, float, float, float]]) -> str:
+    """Return Markdown: how well the source is told from what is looked at, of `probe.source_probe`."""
+    rows = [[name, f"{right:.2f} ({lower:.2f} to {upper:.2f})"] for name, right, lower, upper in probe]
+    return _table(["the source told from", "balanced accuracy (chance 0.33)"], rows)
+
+
 def _interval(figure: Mapping[str, float | None] | None) -> str:
     if figure is None or figure["estimate"] is None:
         return "too few"
