@@ -12,15 +12,16 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[serve]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[serve,cluster,quantise,onnx,s3]" --group dev
 	touch $@
 
 demo: $(READY)
 	$(BIN)/cxrtriage demo --out demo
 
-# One thread a process: two that share two processors wait for each other more than they work.
+# One thread a process: two that share two processors wait for each other more than they work. Three processes, since
+# many tests wait for a node, a peer or a browser.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow and not gpu"
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m slow
@@ -36,6 +37,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group peers
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -1,4 +1,4 @@
-"""Run the benchmarks named on the command line, or all; print a table each and keep it as JSON."""
+"""Run the benchmarks named on the command line, or all; print a table each and keep all as one JSON of this run."""
 
 import json
 import pkgutil
@@ -27,16 +27,25 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no such benchmark: {', '.join(sorted(unknown))}. There are: {', '.join(known)}.", file=sys.stderr)
         return 2
+    headlines = []
+    kept: dict[str, object] = about_this_run()
+    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     for name in names or known:
         start = time.perf_counter()
         figures: Figures = import_module(f"benchmarks.{name}").measure()
         show(figures, time.perf_counter() - start)
-        print(keep(name, figures))
+        kept[name] = asdict(figures) | {"seconds": time.perf_counter() - start}
+        keep(path, kept)  # after each, so that a run that is broken off leaves what it has
+        headlines += figures.headlines
+    if headlines:
+        show(Figures("In short", ("", "", "in the same run"), headlines))
+    print(path)
     return 0
 
 
-def show(figures: Figures, seconds: float) -> None:
-    table = Table(title=figures.title, caption=f"{cpu_count()} processors; took {seconds:.0f} s", title_justify="left")
+def show(figures: Figures, seconds: float | None = None) -> None:
+    took = "" if seconds is None else f"; took {seconds:.0f} s"
+    table = Table(title=figures.title, caption=f"{cpu_count()} processors{took}", title_justify="left")
     for number, column in enumerate(figures.columns):
         table.add_column(column, justify="right" if number else "left")
     for row in figures.rows:
@@ -47,15 +56,17 @@ def show(figures: Figures, seconds: float) -> None:
         console.print(note)
 
 
-def keep(name: str, figures: Figures) -> Path:
-    """Write the figures with what they were taken on."""
-    machine = {"processors": cpu_count(), "machine": platform.machine(), "system": platform.platform()}
-    versions = {"python": platform.python_version(), **{library: version(library) for library in LIBRARIES}}
-    content = {"taken": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": machine, "versions": versions, **asdict(figures)}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def about_this_run() -> dict[str, object]:
+    return {
+        "taken": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "machine": {"processors": cpu_count(), "machine": platform.machine(), "system": platform.platform()},
+        "versions": {"python": platform.python_version(), **{library: version(library) for library in LIBRARIES}},
+    }
+
+
+def keep(path: Path, content: dict[str, object]) -> None:
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
-    return path
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ All three run over the same files in as many processes of one thread each, in tu
 processes are started and warmed up before the clock; the last row takes `prepare_set` whole, as a user runs it.
 """
 
-import re
 import statistics
 import tempfile
 import time
@@ -17,7 +16,7 @@ import pandas as pd
 import tifffile
 from skimage.exposure import equalize_hist
 
-from benchmarks import Figures
+from benchmarks import Figures, peak_memory_mib, ratio
 from cxrtriage.config import Recipe
 from cxrtriage.data.prepared.build import prepare_set
 from cxrtriage.data.prepared.job import FilmJob, PreparedFilm, prepare_job
@@ -54,12 +53,6 @@ def with_cxrtriage(path: str) -> np.ndarray:
     return film.images
 
 
-def peak_memory_mib(_: int) -> float:
-    # not getrusage: its figure is inherited from the process that forked
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
-
-
 def measure() -> Figures:
     peers: dict[str, tuple[Callable[[str], object], int]] = {
         SCIKIT_IMAGE: (with_scikit_image, 1),
@@ -83,6 +76,13 @@ def measure() -> Figures:
         figures.notes.append(
             f"{bits} bits: {ratio(seconds[SCIKIT_IMAGE], seconds[OURS])} times as fast as scikit-image (goal: at least "
             f"60), {ratio(seconds[OURS], seconds[READING])} times the time of merely reading (goal: at most 3)"
+        )
+        figures.headlines.append(
+            (
+                f"preparing a raw TIFF of {SIDE} x {SIDE}, {bits} bits",
+                f"{1 / statistics.median(seconds[OURS]):.0f} films/s",
+                f"{ratio(seconds[SCIKIT_IMAGE], seconds[OURS])} times scikit-image",
+            )
         )
         for name, values in {**seconds, "prepare_set": whole}.items():
             figures.raw[f"{bits} bits, {name}, seconds a film"] = values
@@ -134,12 +134,6 @@ def seconds_of_prepare_set(out: Path, paths: list[str]) -> float:
     start = time.perf_counter()
     prepare_set(manifest, out, RECIPE)
     return (time.perf_counter() - start) / len(paths)
-
-
-def ratio(dividend: list[float], divisor: list[float]) -> str:
-    """Format the median of the ratios taken turn by turn, which a change of the machine's load disturbs least."""
-    ratios = sorted(a / b for a, b in zip(dividend, divisor, strict=True))
-    return f"{statistics.median(ratios):.3g} ({ratios[0]:.3g} to {ratios[-1]:.3g})"
 
 
 def row(name: str, seconds: list[float], memory: str) -> tuple[str, ...]:

@@ -6,14 +6,14 @@ The engines take turns in one process, over the same films in the page cache, co
 
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks import Figures
+from benchmarks import Figures, race, ratio
 from cxrtriage.config import Recipe
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.phantom import make_phantoms
@@ -21,7 +21,8 @@ from cxrtriage.data.prepared.prepare import prepare_film
 from cxrtriage.engines import Engine, computes_in_bf16, openvino_engine, torch_engine
 from cxrtriage.model.architectures import build_network
 from cxrtriage.model.bundle import Model
-from cxrtriage.model.card import ModelCard
+from cxrtriage.model.card import ModelCard, PrecisionCheck
+from cxrtriage.model.quantised import can_quantise, quantise
 from cxrtriage.predict import probabilities
 from cxrtriage.score import score_films
 from cxrtriage.scores import write_scores
@@ -31,12 +32,14 @@ SIDE = 3000  # pixels
 REPEATS = 5
 BATCHES = (16, 1)
 RECIPE = Recipe(size=224)
-PLAIN, CHANNELS_LAST, FP32, BF16 = (
+PLAIN, CHANNELS_LAST, FP32, BF16, INT8 = (
     "PyTorch fp32, plain",
     "PyTorch fp32, channels_last",
     "OpenVINO fp32",
     "OpenVINO bf16",
+    "OpenVINO int8",
 )
+PASSED = PrecisionCheck(films=500, auroc_fall=0, decisions_changed=0)
 
 
 def measure() -> Figures:
@@ -50,6 +53,11 @@ def measure() -> Figures:
     engines = {PLAIN: torch_engine(plain), CHANNELS_LAST: torch_engine(model), FP32: openvino_engine(model)}
     if computes_in_bf16():
         engines[BF16] = openvino_engine(model, "bf16")
+    if can_quantise():
+        noise = np.random.default_rng(0).integers(0, 256, (20, RECIPE.size, RECIPE.size), dtype=np.uint8)
+        engines[INT8] = openvino_engine(replace(model, int8=quantise(model, noise)), "int8")
+    else:
+        figures.notes.append("without OpenVINO int8: NNCF is not installed (extra 'quantise')")
     alone = {}
     for batch in BATCHES:
         alone[batch] = race({name: alone_with(engine, batch) for name, engine in engines.items()}, 4 * REPEATS)
@@ -66,6 +74,18 @@ def measure() -> Figures:
     add(figures, f"from {FILMS} distinct {SIDE} x {SIDE} DICOM to rows (goal: 64 films/s):", whole)
     add(figures, "the parts:", preparing)
     best = list(engines)[-1]
+    measured = {f"network alone, batches of {batch}": alone[batch] for batch in BATCHES} | {
+        "DICOM to rows of a CSV": whole
+    }
+    for what, seconds in measured.items():
+        for name in [engine for engine in (BF16, INT8) if engine in seconds]:
+            figures.headlines.append(
+                (
+                    f"scoring, GoogLeNet at {RECIPE.size}: {what}, {name}",
+                    f"{speed(statistics.median(seconds[name]))} films/s",
+                    f"{ratio(seconds[PLAIN], seconds[name])} times {PLAIN}",
+                )
+            )
     parts = statistics.median(*preparing.values()) + statistics.median(alone[16][best])
     figures.notes.append(
         f"{best}: {parts / statistics.median(whole[best]):.2f} of the sum of parts (all but the network, and the "
@@ -78,7 +98,7 @@ def measure() -> Figures:
 def untrained() -> Model:
     torch.manual_seed(0)
     network = build_network("googlenet", 2, RECIPE.size, auxiliary=False).eval().requires_grad_(False)
-    return Model(network, ModelCard(architecture="googlenet", recipe=RECIPE))
+    return Model(network, ModelCard(architecture="googlenet", recipe=RECIPE, precision={"bf16": PASSED}))
 
 
 def alone_with(engine: Engine, batch: int) -> Callable[[], int]:
@@ -102,19 +122,6 @@ def scoring_with(engine: Engine, model: Model, paths: list[Path], folder: Path) 
     return run
 
 
-def race(ways: dict[str, Callable[[], int]], repeats: int) -> dict[str, list[float]]:
-    """Let all take turns, after one that does not count; return seconds a film of each turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for way in ways.values():
-        way()
-    for _ in range(repeats):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            films = way()
-            seconds[name].append((time.perf_counter() - start) / films)
-    return seconds
-
-
 def add(figures: Figures, heading: str, seconds: dict[str, list[float]]) -> None:
     figures.rows.append((heading, "", "", ""))
     for name, values in seconds.items():
@@ -128,9 +135,3 @@ def add(figures: Figures, heading: str, seconds: dict[str, list[float]]) -> None
 
 def speed(seconds: float) -> str:
     return f"{1 / seconds:.1f}"
-
-
-def ratio(dividend: Iterable[float], divisor: Iterable[float]) -> str:
-    """Format the median and the range of the ratios taken turn by turn."""
-    ratios = sorted(a / b for a, b in zip(dividend, divisor, strict=True))
-    return f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"

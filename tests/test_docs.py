@@ -49,13 +49,16 @@ def test_links_and_pictures_in_documents_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_in_documents_parse(document: Path) -> None:
-    """Every option that a document gives to a command is one that the command has."""
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    for line in re.findall(r"^\s*(cxrtriage .*)$", document.read_text(), re.MULTILINE):
-        words = line.split("#")[0].split()
-        command = commands.get(words[1])
-        if command is None or hasattr(command, "commands"):
+    """Every option that a document gives to a command, on a line of its own or in a sentence, is one that it has."""
+    text = document.read_text()
+    lines = re.findall(r"^\s*(cxrtriage .*)$", text, re.MULTILINE) + re.findall(r"`(cxrtriage [^`]+)`", text)
+    for line in lines:
+        words = line.split("#")[0].split()[1:]
+        command: Any = get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        if hasattr(command, "commands"):
             continue
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-        unknown = {word for word in words if word.startswith("--")} - known
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        unknown = {word.split("=")[0] for word in words if word.startswith("--")} - known - {"--help"}
         assert not unknown, f"{document.name}: {line}"

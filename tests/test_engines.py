@@ -50,6 +50,15 @@ def test_openvino_gives_the_logits_of_pytorch_in_batches_of_any_size(architectur
         np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max(), rtol=0)
 
 
+def test_logits_stay_what_they_were_when_the_next_films_are_scored() -> None:
+    run = openvino_engine(untrained("googlenet"))
+    films = np.random.default_rng(0).integers(0, 256, (2, 128, 128), dtype=np.uint8)
+    logits = run(films)
+    before = logits.copy()
+    run(255 - films)
+    np.testing.assert_array_equal(logits, before)
+
+
 def test_the_packaged_model_decides_alike_with_both_engines(films: list[Path]) -> None:
     model = load_model(packaged_model())
     images = np.stack([prepare_film(read_film(path), model.card.recipe) for path in films])

@@ -12,7 +12,7 @@ ROOMS = {
     "errors": 0, "records": 0, "config": 0, "metrics": 0, "machine": 0, "atomic": 0, "digest": 0, "progress": 0,
     "data": 1,
     "model": 2,
-    "train": 3, "engines": 3, "predict": 3, "score": 3, "scores": 3,
+    "train": 3, "engines": 3, "predict": 3, "score": 3, "scores": 3, "score_cluster": 3, "export": 3,
     "evaluate": 4, "explain": 4,
     "choices": 5, "pipeline": 5, "experiments": 5, "report": 5,
     "serve": 6,
@@ -57,7 +57,7 @@ def test_files_import_their_own_room_and_lower_ones_only() -> None:
 
 def test_reading_and_preparing_films_does_not_load_torch() -> None:
     """Worker processes that prepare films stay under 500 MB because of this."""
-    for name in ("film", "labels", "prepared", "phantom"):
+    for name in ("film", "labels", "prepared", "phantom", "remote"):
         paths = list((PACKAGE / "data" / name).rglob("*.py"))
         assert paths
         for path in paths:

@@ -74,13 +74,13 @@ def test_films_of_the_next_batch_are_prepared_while_the_network_works(
 
     def reading(path: Path) -> SourceImage:
         if path == later:
-            assert network_works.wait(timeout=20)
+            assert network_works.wait(timeout=60)
             later_is_read.set()
         return read_film(path)
 
     def working(films: np.ndarray) -> np.ndarray:
         network_works.set()
-        assert later_is_read.wait(timeout=20)
+        assert later_is_read.wait(timeout=60)
         return np.zeros((len(films), 2), np.float32)
 
     monkeypatch.setattr(score, "read_film", reading)

@@ -44,7 +44,7 @@ def films(tmp_path: Path) -> list[Path]:
 
 
 def cut_off(films: list[Path], out: Path, after: int) -> Path:
-    time.sleep(0.01)  # films are older than rows
+    time.sleep(0.05)  # films are older than rows, also by a file system's coarse clock
     with pytest.raises(KeyboardInterrupt):
         write_scores(films, out, Scorer(stop=after), "a model")
     assert not out.exists()

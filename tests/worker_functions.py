@@ -5,12 +5,17 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cxrtriage.config import Recipe
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.job import FilmJob, PreparedFilm, RejectedFilm, prepare_job
 from cxrtriage.errors import SourceError
+from cxrtriage.records import Prediction
+
+KILLED = "killed.txt"  # beside the films, once a test has killed what it is about
 
 
 def double(item: int) -> int:
@@ -81,3 +86,32 @@ def job_that_kills_on_bad(recipe: Recipe, job: FilmJob) -> PreparedFilm | Reject
 def slow_job(recipe: Recipe, job: FilmJob) -> PreparedFilm | RejectedFilm:
     time.sleep(0.05)
     return prepare_job(recipe, job)
+
+
+def job_that_waits_until_killed(recipe: Recipe, job: FilmJob) -> PreparedFilm | RejectedFilm:
+    wait_until_killed(Path(job.path))
+    return prepare_job(recipe, job)
+
+
+def wait_until_killed(film: Path) -> None:
+    """Be in the middle of something until the test has killed a node, however long that one takes to start."""
+    deadline = time.monotonic() + 120
+    while not film.with_name(KILLED).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def rows_unless_bad(
+    model: object, digest: str, engine: str, prevalence: object, paths: Sequence[Path]
+) -> list[Prediction]:
+    """Stands for scoring a batch, which takes a while and dies of a film called bad."""
+    time.sleep(0.2)
+    if any("bad" in path.name for path in paths):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return [Prediction(str(path), 0.5, "normal") for path in paths]
+
+
+def score_once_killed(*arguments: Any) -> list[Prediction]:
+    from cxrtriage.score_cluster import _score_batch  # not for the workers whose memory is measured
+
+    wait_until_killed(arguments[-1][0])
+    return _score_batch(*arguments)

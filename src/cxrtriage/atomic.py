@@ -54,6 +54,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with disk_full_told(path):
+            temporary.touch()  # OSError with a file name, which libraries that write files themselves do not all give
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())

@@ -6,7 +6,6 @@ goes through too.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -51,7 +50,7 @@ def typical_side(paths: Sequence[str], sample: int = 15) -> float:
     sides = []
     for index in np.linspace(0, len(paths) - 1, min(sample, len(paths))).astype(int):
         try:
-            sides.append(min(read_film(Path(paths[index])).pixels.shape))
+            sides.append(min(read_film(paths[index]).pixels.shape))
         except SourceError:
             continue  # `prepare` will reject it with the reason
     return float(np.median(sides)) if sides else float("inf")

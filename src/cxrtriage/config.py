@@ -59,10 +59,12 @@ class TrainSettings(BaseModel):
     dropout : share of features dropped before each classifier
     class_weight : "none", "balanced", or what an abnormal film counts when a normal one counts 1
     init : weights to start from: a torchvision state dict or an earlier model file
-    patience : epochs without a better validation figure after which training stops; 0 never stops
+    patience : epochs without a better validation figure after which training stops, but not in its first 500
+        steps; 0 never stops
     monitor : the validation figure that chooses the best epoch; "loss" is taken where AUROC is undefined
     precision : "bf16" autocast, "fp32", or "auto": bf16 where the hardware has it
     accelerator : "cpu", "gpu", or "auto": a GPU where there is one
+    compiled : let PyTorch compile the network before the first step (`torch.compile`)
     devices : processes on this machine, each with a device of its own
     nodes : machines; start the same command on each
     workers : processes that read ahead; None takes none on a CPU and two for a GPU
@@ -87,6 +89,7 @@ class TrainSettings(BaseModel):
     monitor: Literal["auroc", "loss"] = "auroc"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    compiled: bool = False
     devices: int = Field(default=1, ge=1)
     nodes: int = Field(default=1, ge=1)
     workers: int | None = Field(default=None, ge=0)

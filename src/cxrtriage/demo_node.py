@@ -79,7 +79,7 @@ def run_node_demo(model: Path, out: Path, *, studies: int = 20, seed: int = 0) -
         with httpx2.Client(base_url=url, cookies={COOKIE: cookie}, timeout=30) as client:
             listed = _drained(client, expected)
             page = out / "reading-list.html"
-            page.write_text(_self_contained(client, client.get("/").text))
+            page.write_text(_self_contained(client, client.get("/").text), encoding="utf-8")
     return NodeDemo(listed, page, _photographed(page, out / "reading-list.png"))
 
 
@@ -90,7 +90,7 @@ def _running(home: Path, model: Path) -> Iterator[tuple[NodeSettings, str]]:
     ports = [_free_port() for _ in range(2)]
     dicom, web = {"host": "127.0.0.1", "port": ports[0]}, {"port": ports[1]}
     chosen = {"dicom": dicom, "web": web, "store": {"min_free_gib": MIN_FREE_GIB}}
-    (home / "cxrtriage.toml").write_text(commented_toml(NodeSettings.model_validate(chosen)))
+    (home / "cxrtriage.toml").write_text(commented_toml(NodeSettings.model_validate(chosen)), encoding="utf-8")
     settings = load_settings(home)
     log = home / "log.txt"
     command = [sys.executable, "-m", "cxrtriage", "serve", "--home", str(home), "--model", str(model)]

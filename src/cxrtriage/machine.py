@@ -12,6 +12,11 @@ def cpu_count() -> int:
     return max(1, os.cpu_count() or 1)
 
 
+def cache_home() -> Path:
+    """Return where this user's programs keep what they can make again: $XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
 def free_bytes(folder: Path) -> int:
     """Return the free space in bytes at `folder` or its nearest existing parent."""
     while not folder.exists():

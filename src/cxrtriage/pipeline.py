@@ -380,7 +380,7 @@ def _draw_examples(prepared: PreparedSet, out: Path) -> None:
     for label, name in enumerate(LABEL_NAMES):
         for path in test.loc[test["label"] == label, "path"].head(3):
             try:
-                sources.append(read_film(Path(path)))
+                sources.append(read_film(path))
             except SourceError:
                 continue  # gone since it was prepared
             titles.append(name)

@@ -5,7 +5,7 @@ model's scope is scored all the same and carries a warning.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.resources import files
 from itertools import chain, islice
@@ -16,6 +16,8 @@ import numpy as np
 
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_film
+from cxrtriage.data.remote.address import Address, is_url, shown
+from cxrtriage.data.remote.fetch import AT_A_TIME, Copy, fetched
 from cxrtriage.engines import FEWEST_FOR_OPENVINO, Engine, EngineName, choose_engine
 from cxrtriage.errors import ModelError, SourceError
 from cxrtriage.machine import cpu_count
@@ -29,13 +31,13 @@ if TYPE_CHECKING:
 
 BATCH = 32
 FRONTAL_VIEWS = ("PA", "AP")
-Attempt = tuple[Path, np.ndarray | None, str]  # a path, its prepared film or none, and a remark on it
+Attempt = tuple[Address, np.ndarray | None, str]  # a path or URL, its prepared film or none, and a remark on it
 FEWEST_LEVELS = 16  # a radiograph has more even at 8 bits
 
 
 def score_films(
     model: "Model | ModelCard",
-    paths: Iterable[Path],
+    paths: Iterable[Address],
     *,
     prevalence: float | None = None,
     engine: EngineName | Engine = "auto",
@@ -46,7 +48,7 @@ def score_films(
     Parameters
     ----------
     model : from `load_model`; or only its card, where an engine is given
-    paths : files of any format that `read_film` takes
+    paths : files or URLs of any format that `read_film` takes
     prevalence : share of abnormal films where the model is used, in (0, 1); the probabilities are shifted
         from the share it was calibrated on. The decision stays that of the operating point
     engine : what runs the network, see `choose_engine`; or an engine made before, which saves converting it again
@@ -65,12 +67,7 @@ def score_films(
     ...     print(row.path, row.probability, row.decision)
     """
     card = model if isinstance(model, ModelCard) else model.card
-    calibrated_at = card.calibrated_at
-    if prevalence is not None and calibrated_at is None:
-        raise ModelError(
-            "the model does not say at which share of abnormal films it was calibrated, so its probabilities cannot be "
-            "shifted. Leave --prevalence out, or run 'cxrtriage recalibrate' first."
-        )
+    check_prevalence(card, prevalence)
     remaining = iter(paths)
     first = list(islice(remaining, FEWEST_FOR_OPENVINO))
     if callable(engine):
@@ -80,19 +77,18 @@ def score_films(
     else:
         run = choose_engine(model, engine, len(first))
     for batch in _prepared_ahead(chain(first, remaining), card):
-        arrays = [film for _, film, _ in batch if film is not None]
-        scores = iter(calibrate(abnormal_logit(run(np.stack(arrays))), card.calibration).tolist() if arrays else [])
-        for path, film, remark in batch:
-            if film is None:
-                yield Prediction(str(path), None, "not assessed", reason=remark)
-                continue
-            probability = next(scores)
-            decision = "abnormal" if probability >= card.threshold else "normal"
-            if prevalence is not None and calibrated_at is not None:
-                probability = float(shift_prevalence(probability, calibrated_at, prevalence))
-            yield Prediction(str(path), probability, decision, warning=remark)
+        yield from rows_of(batch, card, run, prevalence)
         if advance is not None:
             advance(len(batch))
+
+
+def check_prevalence(card: ModelCard, prevalence: float | None) -> None:
+    """Raise ModelError where a prevalence is asked for that probabilities cannot be shifted to."""
+    if prevalence is not None and card.calibrated_at is None:
+        raise ModelError(
+            "the model does not say at which share of abnormal films it was calibrated, so its probabilities cannot be "
+            "shifted. Leave --prevalence out, or run 'cxrtriage recalibrate' first."
+        )
 
 
 def packaged_model() -> Path:
@@ -132,25 +128,57 @@ def scope_warning(source: SourceImage, film: np.ndarray, card: ModelCard) -> str
     return "out of scope: " + "; ".join(findings) if findings else ""
 
 
-def _prepared_ahead(paths: Iterator[Path], card: ModelCard) -> Iterator[list[Attempt]]:
-    """Yield films in batches while threads prepare at most two batches more."""
-    waiting: deque[Future[Attempt]] = deque()
-    threads = ThreadPoolExecutor(cpu_count())
-    try:
-        waiting.extend(threads.submit(_prepare, path, card) for path in islice(paths, 2 * BATCH))
-        while waiting:
-            batch = [waiting.popleft().result() for _ in range(min(BATCH, len(waiting)))]
-            waiting.extend(threads.submit(_prepare, path, card) for path in islice(paths, BATCH))
-            yield batch
-    finally:
-        threads.shutdown(cancel_futures=True)  # whoever stops early does not wait for films that nobody will see
+def attempts(paths: Sequence[Address], card: ModelCard) -> list[Attempt]:
+    """Read and prepare films one after the other; those of a store are fetched side by side.
+
+    Returns
+    -------
+    Each path with the prepared film and its warning, or with None and why there is no film.
+
+    Raises
+    ------
+    ConfigError
+        If a store cannot be reached or gives no access, which would otherwise look like missing films.
+    """
+    with fetched(paths) as here:
+        return [_attempt(path, here[path], card) for path in paths]
 
 
-def _prepare(path: Path, card: ModelCard) -> Attempt:
-    """Return a path with the prepared film and its warning, or with None and why there is no film."""
+def _attempt(path: Address, place: Path | Copy, card: ModelCard) -> Attempt:
     try:
-        source = read_film(path)
+        source = read_film(place)
     except SourceError as error:
         return path, None, str(error)
     film = prepare_film(source, card.recipe)
     return path, film, scope_warning(source, film, card)
+
+
+def rows_of(batch: Sequence[Attempt], card: ModelCard, run: Engine, prevalence: float | None) -> Iterator[Prediction]:
+    """Run the network over the films of a batch and yield a row for each attempt."""
+    arrays = [film for _, film, _ in batch if film is not None]
+    scores = iter(calibrate(abnormal_logit(run(np.stack(arrays))), card.calibration).tolist() if arrays else [])
+    for path, film, remark in batch:
+        if film is None:
+            yield Prediction(shown(path), None, "not assessed", reason=remark)
+            continue
+        probability = next(scores)
+        decision = "abnormal" if probability >= card.threshold else "normal"
+        if prevalence is not None and card.calibrated_at is not None:
+            probability = float(shift_prevalence(probability, card.calibrated_at, prevalence))
+        yield Prediction(shown(path), probability, decision, warning=remark)
+
+
+def _prepared_ahead(paths: Iterator[Address], card: ModelCard) -> Iterator[list[Attempt]]:
+    """Yield films in batches while threads prepare at most two batches more."""
+    waiting: deque[Future[list[Attempt]]] = deque()
+    first = list(islice(paths, 2 * BATCH))
+    # a thread that fetches a film from a store mostly waits for it
+    threads = ThreadPoolExecutor(cpu_count() + (AT_A_TIME if any(map(is_url, first)) else 0))
+    try:
+        waiting.extend(threads.submit(attempts, [path], card) for path in first)
+        while waiting:
+            batch = [waiting.popleft().result()[0] for _ in range(min(BATCH, len(waiting)))]
+            waiting.extend(threads.submit(attempts, [path], card) for path in islice(paths, BATCH))
+            yield batch
+    finally:
+        threads.shutdown(cancel_futures=True)  # whoever stops early does not wait for films that nobody will see

@@ -1,7 +1,7 @@
 """The table of scores: a row a film, on disk as it comes, and taken up again after an interruption.
 
 In come films and what scores them; out goes a CSV with the columns of `Prediction`, which has its name only when it is
-whole.
+whole. A table that is to be in a store grows on this machine and is put there when it is whole.
 """
 
 import csv
@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import IO
 
 from cxrtriage.atomic import disk_full_told, lock_or_refuse
+from cxrtriage.data.remote.address import Address, is_url, shown
+from cxrtriage.data.remote.fetch import changed_ns
+from cxrtriage.data.remote.put import finish, put, working_folder
 from cxrtriage.records import Prediction
 
+CLOCKS_DIFFER_NS = 60 * 10**9  # of a store and this machine; some stores count in whole seconds
 COLUMNS = [field.name for field in fields(Prediction)]
 
 
 def write_scores(
-    films: Sequence[Path], out: Path, score: Callable[[Sequence[Path]], Iterator[Prediction]], made_from: str
+    films: Sequence[Address], out: Address, score: Callable[[Sequence[Address]], Iterator[Prediction]], made_from: str
 ) -> int:
     """Score films and write a CSV; return how many were not assessed.
 
@@ -30,23 +34,25 @@ def write_scores(
 
     Parameters
     ----------
-    films : paths, in the order of the rows
-    out : CSV to write
+    films : paths and URLs, in the order of the rows
+    out : CSV to write, or URL of it
     score : gives the predictions of the films that are left, such as `score_films` with its model
     made_from : whatever else the rows depend on: model, engine, prevalence
 
     Raises
     ------
     ConfigError
-        If another process is writing the same table.
+        If another process is writing the same table, or the store of a URL cannot be written to; the rows that are
+        there are kept.
     CxrTriageError
         If the disk is full; the rows that are there are kept.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{hashlib.sha256(made_from.encode()).hexdigest()[:12]}.partial")
+    place = working_folder(out) / "scores.csv" if is_url(out) else Path(out)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = place.with_name(f".{place.name}.{hashlib.sha256(made_from.encode()).hexdigest()[:12]}.partial")
     # file names need not be text, and a row may be cut off within a letter
-    with disk_full_told(out), unfinished.open("a+", newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        lock_or_refuse(stream, f"another process is writing {out}. Wait for it, or choose another --out.")
+    with disk_full_told(place), unfinished.open("a+", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        lock_or_refuse(stream, f"another process is writing {shown(out)}. Wait for it, or choose another --out.")
         rows = _rows_done(stream, films)
         not_assessed = sum(row["decision"] == "not assessed" for row in rows)
         stream.truncate(len(_table(rows).encode(errors="surrogateescape")) if rows else 0)
@@ -58,7 +64,11 @@ def write_scores(
             writer.writerow(_row(prediction))
             stream.flush()
         os.fsync(stream.fileno())
-        unfinished.replace(out)
+        if is_url(out):
+            put({unfinished: out})
+            finish(place.parent)
+        else:
+            unfinished.replace(place)
     return not_assessed
 
 
@@ -69,7 +79,7 @@ def _row(prediction: Prediction) -> dict[str, str]:
     return row
 
 
-def _rows_done(stream: IO[str], films: Sequence[Path]) -> list[dict[str, str]]:
+def _rows_done(stream: IO[str], films: Sequence[Address]) -> list[dict[str, str]]:
     """Return the whole rows of an earlier start that still hold, from the first film on."""
     written = os.fstat(stream.fileno()).st_mtime_ns
     stream.seek(0)
@@ -77,8 +87,10 @@ def _rows_done(stream: IO[str], films: Sequence[Path]) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     table = csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1], newline=""), strict=True)
     try:
-        for film, row in zip(films, islice(table, len(films)), strict=False):
-            if row["path"] != str(film) or None in row.values() or _changed_since(film, written):
+        found = list(islice(table, len(films)))
+        changed = _changed_since(films[: len(found)], written)
+        for film, row, is_changed in zip(films, found, changed, strict=False):
+            if row["path"] != shown(film) or None in row.values() or is_changed:
                 break
             rows.append(row)
     except csv.Error:  # cut off within quotes
@@ -94,8 +106,15 @@ def _table(rows: list[dict[str, str]]) -> str:
     return text.getvalue()
 
 
-def _changed_since(film: Path, moment_ns: int) -> bool:
-    try:
-        return film.stat().st_ctime_ns > moment_ns
-    except OSError:
-        return True  # it is scored again, and its row says why it cannot be
+def _changed_since(films: Sequence[Address], moment_ns: int) -> Iterator[bool]:
+    """Tell of each film whether it is missing, not known to be as old, or changed: it is scored again."""
+    in_store = changed_ns(film for film in films if is_url(film))
+    for film in films:
+        if is_url(film):
+            changed = next(in_store)
+            yield changed is None or changed > moment_ns - CLOCKS_DIFFER_NS
+            continue
+        try:
+            yield Path(film).stat().st_ctime_ns > moment_ns
+        except OSError:
+            yield True  # its row says why it cannot be scored

@@ -9,6 +9,7 @@ import pytest
 
 from cxrtriage.config import Recipe
 from cxrtriage.data.prepared.store import open_prepared
+from films import film_pixels, write_tiff
 
 
 def cxrtriage(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -42,6 +43,19 @@ def test_scoring_a_folder_without_films_says_so(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "there is no film in" in done.stderr
     assert not (tmp_path / "scores.csv").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    """Root may write everywhere but below a file."""
+    (tmp_path / "films").mkdir()
+    write_tiff(tmp_path / "films" / "film.tif", film_pixels(150, 140))
+    (tmp_path / "file").touch()
+    done = cxrtriage("score", tmp_path / "films", "--out", tmp_path / "file" / "scores.csv")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        f"FileExistsError: cannot use {tmp_path / 'file'}: File exists. Check"
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_the_study_is_printed_to_three_decimals(tmp_path: Path) -> None:

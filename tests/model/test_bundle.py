@@ -17,7 +17,7 @@ from cxrtriage.config import Recipe
 from cxrtriage.errors import ModelError
 from cxrtriage.model.architectures import build_network
 from cxrtriage.model.bundle import load_model, replace_card, save_model
-from cxrtriage.model.card import METADATA_KEY, ModelCard, Scope, load_card
+from cxrtriage.model.card import FORMAT, METADATA_KEY, ModelCard, Scope, load_card
 from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
 
 CARD = ModelCard(architecture="googlenet", recipe=Recipe(size=128))
@@ -197,8 +197,10 @@ def test_weights_without_a_card_are_told(path: Path) -> None:
 
 
 def test_a_newer_format_is_told(path: Path) -> None:
-    rewrite(path, metadata={METADATA_KEY: json.dumps({"format": 2, "card": {"unheard": "of"}})})
-    with pytest.raises(ModelError, match=r"has format 2, this cxrtriage .* reads up to 1. Update cxrtriage"):
+    rewrite(path, metadata={METADATA_KEY: json.dumps({"format": FORMAT + 1, "card": {"unheard": "of"}})})
+    with pytest.raises(
+        ModelError, match=rf"has format {FORMAT + 1}, this cxrtriage .* reads up to {FORMAT}\. Update cxrtriage"
+    ):
         load_model(path)
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cxrtriage.config import Recipe
-from cxrtriage.engines import engine_of_file, torch_engine
+from cxrtriage.engines import engine_of_file, openvino_engine, torch_engine
 from cxrtriage.model.architectures import build_network
-from cxrtriage.model.bundle import load_model, save_model
+from cxrtriage.model.bundle import Model, load_model, save_model
 from cxrtriage.model.card import ModelCard
-from cxrtriage.model.converted import KEPT, cache_folder
+from cxrtriage.model.converted import KEPT, cache_folder, convert
 from films import film_pixels, write_png
 
 FILMS = np.random.default_rng(0).integers(0, 256, (3, 128, 128), dtype=np.uint8)
@@ -68,6 +69,16 @@ def test_other_weights_are_another_network_and_the_longest_unused_ones_go(
     assert not np.allclose(logits(other), logits(file))
 
 
+def test_results_are_the_same_to_the_last_bit_at_any_start_in_any_batch_with_any_number_of_threads(
+    file: Path, cache: Path
+) -> None:
+    """So a row does not depend on which machine made it, or where an interrupted table went on."""
+    first = logits(file)
+    np.testing.assert_array_equal(logits(file), first)
+    _, run = engine_of_file(file, "openvino", threads=1)
+    np.testing.assert_array_equal(np.concatenate([run(FILMS[:1]), run(FILMS[1:])]), first)
+
+
 def test_where_nothing_can_be_kept_films_are_scored_all_the_same(
     file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -95,3 +106,26 @@ print("torch" in sys.modules)
         rows.append((tmp_path / "scores.csv").read_text())
     assert rows[0] == rows[1]
     assert cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("pool", "simplified"),
+    [
+        (nn.MaxPool2d(3, 2), True),
+        (nn.MaxPool2d(3, 2, ceil_mode=True), True),
+        (nn.MaxPool2d(3, 1, padding=1), True),
+        (nn.MaxPool2d(3, 2, dilation=2), False),
+        (nn.MaxPool2d(2, 3, padding=1, ceil_mode=True), False),  # a last window would lie in the padding alone
+    ],
+)
+def test_poolings_give_what_those_of_pytorch_give_and_places_only_where_they_must(
+    pool: nn.MaxPool2d, simplified: bool
+) -> None:
+    torch.manual_seed(0)
+    pooled = pool(torch.zeros(1, 1, 64, 64)).numel()
+    network = nn.Sequential(pool, nn.Flatten(), nn.Linear(pooled, 2)).eval().requires_grad_(False)
+    model = Model(network, ModelCard(architecture="googlenet", recipe=Recipe(size=64)))
+    films = FILMS[:, :64, :64]
+    np.testing.assert_allclose(openvino_engine(model)(films), torch_engine(model)(films), atol=1e-5)
+    (found,) = [node for node in convert(model).get_ordered_ops() if node.get_type_name() == "MaxPool"]
+    assert len(found.outputs()) == (1 if simplified else 2)

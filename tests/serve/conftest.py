@@ -1,10 +1,6 @@
 """Databases, a model and a small film for the node's tests."""
 
 import gc
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,9 +14,8 @@ from cxrtriage.model.bundle import save_model
 from cxrtriage.model.card import ModelCard, Scope
 from cxrtriage.serve.database import open_database
 from cxrtriage.serve.migrate import migrate
+from serve.postgres import PORT, postgres_server
 from serve.worklist.rows import Rows, add_model
-
-POSTGRES_PORT = 5432  # only the name of a socket file: nothing listens on the network
 
 
 @pytest.fixture(autouse=True)
@@ -33,28 +28,15 @@ def collected() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Callable[[], str]]:
     """A PostgreSQL of our own, and a way to a fresh database in it."""
-    bins = [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
-    initdb = shutil.which("initdb", path=os.pathsep.join([*map(str, bins), os.environ["PATH"]]))
-    if initdb is None:
-        pytest.skip("PostgreSQL is not installed")
-    user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="cxrpg"))
-    if user:
-        shutil.chown(folder, user)
-    folder.chmod(0o755)
+    with postgres_server() as folder:
+        yield fresh_databases(folder)
 
-    def run(program: str, *arguments: object) -> None:
-        command = [str(Path(initdb).with_name(program)), *map(str, arguments)]
-        # not captured: the server would hold the pipe open
-        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    data = folder / "data"
-    run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c port={POSTGRES_PORT} -c fsync=off"
-    run("pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+def fresh_databases(folder: Path) -> Callable[[], str]:
+    """Return a way to a fresh database of the server whose socket lies in `folder`."""
 
     def url(name: str) -> str:
-        return f"postgresql://postgres@/{name}?host={folder}&port={POSTGRES_PORT}"
+        return f"postgresql://postgres@/{name}?host={folder}&port={PORT}"
 
     made = 0
 
@@ -67,9 +49,7 @@ def postgres() -> Iterator[Callable[[], str]]:
         admin.dispose()
         return url(f"node{made}")
 
-    yield fresh
-    run("pg_ctl", "-D", data, "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+    return fresh
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -24,17 +24,20 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from cxrtriage.serve.intake.taking import SOP_CLASSES, TRANSFER_SYNTAXES
 from cxrtriage.serve.receiver import VERIFICATION
+from cxrtriage.serve.settings import DATABASE_VARIABLE
 from films import film_pixels, make_dicom
 
 PREAMBLE = 128 + 4
 
 
-def dcmtk(program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+def dcmtk(
+    program: str, *arguments: object, check: bool = True, inside: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run a DCMTK program, or skip; pynetdicom installs programs of the same names that are no second opinion."""
     dcmsend = shutil.which("dcmsend")  # this name is DCMTK's alone
     if dcmsend is None:
         pytest.skip("DCMTK is not installed")
-    command = [str(Path(dcmsend).with_name(program)), *map(str, arguments)]
+    command = [*inside, str(Path(dcmsend).with_name(program)), *map(str, arguments)]
     return subprocess.run(command, check=check, capture_output=True, text=True, timeout=60)
 
 
@@ -172,3 +175,19 @@ class Node:
     def settled(self, films: int) -> bool:
         states = self.states()
         return len(states) == films and not {"received", "running"} & set(states)
+
+
+@contextmanager
+def role_of_node(
+    home: Path, url: str, role: str, *options: object, inside: Sequence[str] = (), ends_within: float = 60
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one role of a node on PostgreSQL, under the command `inside` where given; it must end in time."""
+    command = [*inside, sys.executable, "-m", "cxrtriage", "serve", "--home", home, "--role", role, *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", DATABASE_VARIABLE: url}
+    with (home / f"{role}.log").open("a") as log:
+        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(ends_within) == 0

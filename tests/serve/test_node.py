@@ -235,7 +235,7 @@ def test_films_that_crash_or_hang_a_decoder_are_parked_and_the_others_scored(tmp
         assert all("died or hung over this film" in reason for reason in reasons[:2])
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_processes_killed_at_any_moment_lose_nothing_and_do_nothing_twice(
     tmp_path: Path, model_file: Path, kills: int
 ) -> None:

@@ -62,7 +62,7 @@ def door(sqlite: Engine, tmp_path: Path) -> Door:
     return opened
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], limit_s: float = 60) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline

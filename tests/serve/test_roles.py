@@ -2,11 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
@@ -16,25 +14,10 @@ from sqlalchemy import func, select
 from cxrtriage.data.phantom import make_phantoms
 from cxrtriage.serve import node_state
 from cxrtriage.serve.database import open_database, reading
-from cxrtriage.serve.settings import DATABASE_VARIABLE
 from cxrtriage.serve.tables import job, result
-from serve.peers import dcmtk, free_port
+from serve.peers import dcmtk, free_port, role_of_node
 
 WAIT_S = 90
-
-
-@contextmanager
-def part(home: Path, url: str, role: str, *options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run one role of the node."""
-    command = [sys.executable, "-m", "cxrtriage", "serve", "--home", home, "--role", role, *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", DATABASE_VARIABLE: url}
-    with (home / f"{role}.log").open("a") as log:
-        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
 
 
 def wait_until(home: Path, condition: Callable[[], bool]) -> None:
@@ -67,11 +50,11 @@ def test_three_roles_on_postgresql_do_what_one_node_does_also_after_a_kill(
             return False
 
     with ExitStack() as running:
-        running.enter_context(part(home, url, "receiver"))
+        running.enter_context(role_of_node(home, url, "receiver"))
         wait_until(home, lambda: dcmtk("echoscu", "127.0.0.1", port, check=False).returncode == 0)
         dcmtk("dcmsend", "127.0.0.1", port, *films[:2])  # before there is any model
-        worker = running.enter_context(part(home, url, "worker", "--model", model_file))
-        running.enter_context(part(home, url, "web"))
+        worker = running.enter_context(role_of_node(home, url, "worker", "--model", model_file))
+        running.enter_context(role_of_node(home, url, "web"))
         wait_until(home, lambda: done() == 2)
         wait_until(home, ready)
         os.kill(worker_of(home), signal.SIGKILL)

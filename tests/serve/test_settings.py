@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -58,6 +61,17 @@ def test_certificates_are_looked_up_under_home(tmp_path: Path) -> None:
     (tmp_path / "cxrtriage.toml").write_text('[dicom]\ntls_certificate = "a.pem"\ntls_key = "/b.pem"')
     dicom = load_settings(tmp_path).dicom
     assert (dicom.tls_certificate, dicom.tls_key) == (tmp_path / "a.pem", Path("/b.pem"))
+
+
+def test_the_file_is_utf_8_wherever_the_node_runs(tmp_path: Path) -> None:
+    (tmp_path / "cxrtriage.toml").write_text("# Köln\n[dicom]\nport = 4242\n", encoding="utf-8")
+    code = (
+        "from pathlib import Path; from cxrtriage.serve.settings import load_settings; "
+        f"print(load_settings(Path({str(tmp_path)!r})).dicom.port)"
+    )
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # Python then reads ASCII
+    done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True)
+    assert done.stdout == "4242\n", done.stderr
 
 
 @pytest.mark.parametrize(("section", "key"), KEYS)

@@ -4,8 +4,11 @@ They train a tiny network on eight films: what is tested is the run, not what it
 """
 
 import logging
+import multiprocessing
 import os
 import signal
+import threading
+import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -194,11 +197,12 @@ def test_a_loss_that_is_no_number_stops_the_run_with_epoch_and_step(prepared: Pr
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def test_training_stops_early_and_keeps_the_best_epoch(
-    prepared: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("stop_after", "epochs"), [(8, 4), (9, 5)])  # two steps an epoch
+def test_training_stops_early_though_not_too_early_and_keeps_the_best_epoch(
+    prepared: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int, epochs: int
 ) -> None:
-    areas = iter([0.6, 0.9, 0.9, 0.8])
-    losses = iter([0.7, 0.5, 0.6, 0.4])
+    areas = iter([0.6, 0.9, 0.9, 0.8, 0.7])
+    losses = iter([0.7, 0.5, 0.6, 0.4, 0.4])
     scored: list[torch.Tensor] = []
 
     def scripted(task: TrainingTask) -> Figures:
@@ -206,8 +210,9 @@ def test_training_stops_early_and_keeps_the_best_epoch(
         return Figures(0.5, 0.5, next(losses), 0.5, next(areas))
 
     monkeypatch.setattr(TrainingTask, "figures", scripted)
+    monkeypatch.setattr(watch_module, "STEPS_BEFORE_STOPPING", stop_after)
     path = train(prepared, settings_of(epochs=9, patience=2), tmp_path)
-    assert history_of(tmp_path)["epoch"].tolist() == [1, 2, 3, 4]
+    assert history_of(tmp_path)["epoch"].tolist() == list(range(1, epochs + 1))
     assert load_card(path).validation["epoch"] == 2  # the lower loss of two equal areas
     assert torch.equal(load_file(path)["fc.bias"], scored[1])
 
@@ -273,19 +278,93 @@ def test_a_budget_shorter_than_a_step_still_gives_a_model(prepared: PreparedSet,
     assert load_card(path).validation["epoch"] == 1
 
 
-def test_two_processes_train_like_one(prepared: PreparedSet, tmp_path: Path) -> None:
+# ---- two processes, on numbers of films that do not divide by two
+
+TOGETHER = {"recipe": "study", "batch": 6, "epochs": 12, "patience": 0, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    return make_prepared(tmp_path_factory.mktemp("odd"), train=13, validation=5)
+
+
+@pytest.fixture(scope="module")
+def together(odd: PreparedSet, tiny: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("together")
+    train(odd, settings_of(**TOGETHER, devices=2), out)
+    return out
+
+
+def test_two_processes_train_like_one(odd: PreparedSet, together: Path, tmp_path: Path) -> None:
     """Each part of a step meets the same films, noise and dropout; only batch norm's averages see half the films."""
-    common = {"recipe": "study", "epochs": 2, "precision": "fp32"}
-    alone = train(prepared, settings_of(**common), tmp_path / "one")
-    together = train(prepared, settings_of(**common, devices=2), tmp_path / "two")
-    one, two = history_of(tmp_path / "one"), history_of(tmp_path / "two")
+    train(odd, settings_of(**TOGETHER), tmp_path)
+    one, two = history_of(tmp_path), history_of(together)
+    assert two["epoch"].tolist() == list(range(1, 13))
     exact = ["epoch", "step", "learning_rate", "train_loss", "train_accuracy"]
-    np.testing.assert_allclose(two[exact], one[exact], rtol=1e-4)  # float32, added in another order
-    assert two["validation_auroc"].between(0, 1).all()
-    ours, theirs = load_file(alone), load_file(together)
+    np.testing.assert_allclose(two[exact], one[exact], rtol=1e-3)  # float32, added in another order
+    ours, theirs = (torch.load(out / "last.ckpt", weights_only=True)["state_dict"] for out in (tmp_path, together))
     for name in ours:
         if name.endswith((".weight", ".bias")):
-            torch.testing.assert_close(theirs[name], ours[name], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(theirs[name], ours[name], rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_count_every_validation_film_once(odd: PreparedSet, together: Path) -> None:
+    card = load_card(together / "model.safetensors")
+    network = TinyNetwork("googlenet", 2, 128).eval()
+    network.load_state_dict(load_file(together / "model.safetensors"))
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(np.array(odd.images[13:])).unsqueeze(1) / 255)
+    label = torch.tensor(odd.manifest["label"].tolist()[13:])
+    loss = torch.nn.functional.cross_entropy(logits, label)
+    accuracy = (logits.argmax(1) == label).float().mean()
+    assert card.validation["films"] == 5
+    assert card.validation["validation_loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert card.validation["validation_accuracy"] == pytest.approx(float(accuracy))
+
+
+@pytest.mark.slow  # 20 s of processor time: four processes load PyTorch
+def test_two_processes_end_at_sigterm_and_go_on_where_they_were(
+    odd: PreparedSet, together: Path, tmp_path: Path
+) -> None:
+    def terminate() -> None:
+        while not (tmp_path / "history.csv").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=terminate, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        train(odd, settings_of(**TOGETHER, devices=2), tmp_path)
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert not multiprocessing.active_children()
+    assert 1 <= len(history_of(tmp_path)) < 12
+    path = train(odd, settings_of(**TOGETHER, devices=2), tmp_path)
+    assert same_weights(path, together / "model.safetensors")
+    pd.testing.assert_frame_equal(
+        history_of(tmp_path).drop(columns="seconds"), history_of(together).drop(columns="seconds")
+    )
+
+
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_another_number_of_processes_than_was_started_is_refused(
+    prepared: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "4")
+    with pytest.raises(ConfigError, match=r"has started 4 processes, but --devices 1 on --nodes 1 are 1\. Give --dev"):
+        train(prepared, settings_of(), tmp_path)
+
+
+@pytest.mark.slow  # compiling takes half a minute
+def test_a_compiled_network_learns_like_one_that_is_not_and_its_file_is_the_same_kind(
+    tiny: None, tmp_path: Path
+) -> None:
+    films = make_prepared(tmp_path / "set", validation=0)  # the last epoch is kept, in both
+    common = {"epochs": 2, "precision": "fp32", "dropout": 0.0}  # compiled, dropout draws other numbers
+    plain = load_file(train(films, settings_of(**common), tmp_path / "plain"))
+    compiled = load_file(train(films, settings_of(**common, compiled=True), tmp_path / "compiled"))
+    assert plain.keys() == compiled.keys()
+    for name in plain:
+        torch.testing.assert_close(compiled[name], plain[name], rtol=1e-3, atol=1e-5)
 
 
 def test_errors_of_another_process_come_through_as_our_own() -> None:

@@ -88,3 +88,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output, `head` say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"{type(error).__name__}: cannot use {error.filename}: {error.strerror}. Check the path, what this account "
+            "may do there, and the disk.",
+            file=sys.stderr,
+        )
+        sys.exit(1)

@@ -61,7 +61,7 @@ def export(home: Home, out: Annotated[Path, typer.Option(help="File to write: XM
     with open_node(home) as (_, engine):
         with engine.begin() as connection:
             audit.record(connection, "audit_used", actor="command line", action="R", detail={"file": out.name})
-        with reading(engine) as connection, replacing(out) as temporary, temporary.open("w") as file:
+        with reading(engine) as connection, replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.write("<AuditMessages>\n")
             for row in audit.rows_of(connection):
                 file.write(f"{as_dicom_xml(row)}\n")

@@ -61,7 +61,7 @@ def explain(
             f"--film-like and --noise are for --method opposite, not for {method}. Leave them out or change the method."
         )
     loaded = load_model(model)
-    found = find_films(paths)
+    found = [Path(film) for film in find_films(paths)]
     with progress_bar("explaining", total=len(found) + 2 * noise, unit="films") as advance:
         not_explained = write_explanations(
             loaded,

@@ -1,4 +1,4 @@
-"""Commands that judge and use a model: evaluate, recalibrate, score, model show."""
+"""Commands that judge and use a model: evaluate, recalibrate, score, model show and export."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from cxrtriage import __version__
+from cxrtriage.cli.making import ClusterAddress
+from cxrtriage.data.remote.address import Address, address, shown
 from cxrtriage.errors import ConfigError, SourceError
 from cxrtriage.records import Prediction
 
@@ -17,7 +19,7 @@ Prevalence = Annotated[
     ),
 ]
 
-model_commands = typer.Typer(no_args_is_help=True, help="Look into model files.")
+model_commands = typer.Typer(no_args_is_help=True, help="Look into model files, and hand them on.")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -86,18 +88,28 @@ def recalibrate(
 
 
 def score(
-    paths: Annotated[list[Path], typer.Argument(help="Films and folders of films, in any format that is read.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Films and folders of films, in any format that is read, or URLs, such as s3://bucket/films."
+        ),
+    ],
     model: Annotated[Path | None, typer.Option(help="Model file; the packaged model unless given.")] = None,
-    out: Annotated[Path, typer.Option(help="CSV to write: path,probability,decision,reason,warning.")] = Path(
-        "scores.csv"
-    ),
+    out: Annotated[
+        str, typer.Option(help="CSV to write, or URL to put it to: path,probability,decision,reason,warning.")
+    ] = "scores.csv",
     prevalence: Prevalence = None,
     engine: Annotated[
-        Literal["auto", "torch", "openvino", "openvino-bf16"],
-        typer.Option(help="What runs the network; 'auto' is OpenVINO, in bf16 if the model may."),
+        Literal["auto", "torch", "openvino", "openvino-bf16", "openvino-int8"],
+        typer.Option(
+            help="What runs the network; 'auto' is OpenVINO, in int8 or bf16 if the model may (not on a cluster)."
+        ),
     ] = "auto",
+    cluster: ClusterAddress = None,
 ) -> None:
     """Score films: a row each, with a reason where a film was not assessed. Interrupted and called again, it goes on.
+
+    Films and --out may lie in an object store; see docs/scale.md.
 
     Example: cxrtriage score films/ --model fitted/run/model.safetensors --out scores.csv
     """
@@ -106,24 +118,29 @@ def score(
     from cxrtriage.engines import engine_of_file
     from cxrtriage.progress import progress_bar
     from cxrtriage.score import packaged_model, score_films
+    from cxrtriage.score_cluster import score_on_cluster
     from cxrtriage.scores import write_scores
 
     file = model or packaged_model()
+    if cluster is not None and engine == "auto":
+        engine = "openvino"  # the same everywhere: not every machine need compute in bf16
     card, run = engine_of_file(file, engine)
-    films = find_films(paths)
+    films = find_films(map(address, paths))
     if not films:
-        raise SourceError(f"there is no film in {paths[0]}: no TIFF, PNG, JPEG or DICOM file. Check the folder.")
+        raise SourceError(f"there is no film in {shown(paths[0])}: no TIFF, PNG, JPEG or DICOM file. Check the folder.")
     with progress_bar("scoring", total=len(films), unit="films") as advance:
 
-        def score_rest(rest: Sequence[Path]) -> Iterator[Prediction]:
+        def score_rest(rest: Sequence[Address]) -> Iterator[Prediction]:
             advance(len(films) - len(rest))
+            if cluster is not None:
+                return score_on_cluster(cluster, model, rest, prevalence=prevalence, engine=engine, advance=advance)
             return score_films(card, rest, prevalence=prevalence, engine=run, advance=advance)
 
         made_from = f"{__version__} {sha256_of(file)} {engine} {prevalence}"
-        not_assessed = write_scores(films, out, score_rest, made_from)
+        not_assessed = write_scores(films, address(out), score_rest, made_from)
     if not_assessed:
         typer.echo(f"{not_assessed} of {len(films)} films could not be assessed; their rows say why.", err=True)
-    typer.echo(out)
+    typer.echo(shown(out))
 
 
 @model_commands.command("show")
@@ -135,3 +152,18 @@ def show(model: Annotated[Path, typer.Argument(help="Model file.")]) -> None:
     from cxrtriage.model.card import load_card
 
     typer.echo(load_card(model).model_dump_json(indent=2))
+
+
+@model_commands.command("export")
+def export(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    out: Annotated[Path, typer.Option(help="ONNX file to write.")] = Path("model.onnx"),
+) -> None:
+    """Write a model's network as ONNX, for other programs; what else they need is in its metadata.
+
+    Example: cxrtriage model export fitted/run/model.safetensors --out model.onnx
+    """
+    from cxrtriage.export import export_onnx
+
+    export_onnx(model, out)
+    typer.echo(out)

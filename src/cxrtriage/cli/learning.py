@@ -130,6 +130,10 @@ def train(
     classes: Classes = "auto",
     init: Initial = None,
     learning_rate: Annotated[float, typer.Option(min=1e-8, help="Highest learning rate of Adam.")] = 0.001,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="'auto' is bf16 where the hardware computes in it.")
+    ] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first; for long GPU runs.")] = False,
     devices: Devices = 1,
     nodes: Nodes = 1,
     resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint.")] = True,
@@ -153,6 +157,8 @@ def train(
         learning_rate=learning_rate,
         class_weight=parse_class_weight(class_weight),
         init=init,
+        precision=precision,
+        compiled=compiled,
         devices=devices,
         nodes=nodes,
         seed=seed,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cxrtriage.config import Recipe
+from cxrtriage.data.remote.address import address, is_url, shown
 from cxrtriage.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; all processors unless given.")]
-Images = Annotated[Path | None, typer.Option(help="Folder that the table's paths are looked up in first.")]
+ClusterAddress = Annotated[
+    str | None, typer.Option(help="Ray cluster to do it on: auto, HOST:PORT, ray://HOST:PORT, or local to try it.")
+]
+Images = Annotated[str | None, typer.Option(help="Folder or URL that the table's paths are looked up in first.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -44,7 +48,8 @@ def phantom(
 
 def manifest(
     source: Annotated[
-        Path, typer.Argument(help="CSV or Parquet table, folder of class folders, public set, or a node's folder.")
+        str,
+        typer.Argument(help="CSV or Parquet table or its URL, folder of class folders, public set, or node's folder."),
     ],
     out: Annotated[Path, typer.Option(help="Manifest to write (.csv or .parquet).")],
     images: Images = None,
@@ -68,7 +73,8 @@ def manifest(
     from cxrtriage.data.labels.manifest import read_labelled, save_manifest
     from cxrtriage.data.labels.split import split_manifest
 
-    frame = _from_node(source) if from_node else read_labelled(source, images, public_set)
+    where = None if images is None else address(images)
+    frame = _from_node(Path(source)) if from_node else read_labelled(address(source), where, public_set)
     for reason, count in frame.attrs.get("left_out", {}).items():
         typer.echo(f"left out: {count} films, {reason}", err=True)
     frame = split_manifest(frame, test=test, validation=validation, by=split_by, seed=seed)
@@ -90,8 +96,10 @@ def _from_node(home: Path) -> "pd.DataFrame":
 
 
 def prepare(
-    manifest: Annotated[Path, typer.Argument(help="Manifest (.csv or .parquet).")],
-    out: Annotated[Path, typer.Option(help="Folder of the prepared set.")],
+    manifest: Annotated[
+        str, typer.Argument(help="Manifest (.csv or .parquet), or its URL, such as s3://bucket/manifest.csv.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder of the prepared set, or URL to put it to.")],
     size: Annotated[int, typer.Option(help="Side of the prepared films in pixels.")] = 224,
     downsample: Annotated[
         Literal["random", "area"], typer.Option(help="One random pixel a cell, or its mean.")
@@ -110,15 +118,21 @@ def prepare(
     draws: Annotated[int, typer.Option(min=1, help="Random draws of each training film.")] = 1,
     images: Images = None,
     workers: Workers = None,
+    cluster: ClusterAddress = None,
     max_rejected: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of films that may fail.")] = 0.05,
 ) -> None:
     """Equalise and downsample films into a set that training reads at full speed.
+
+    Films, manifest and --out may lie in an object store; see docs/scale.md.
 
     Example: cxrtriage prepare manifest.csv --out prepared --size 224
     """
     from cxrtriage.data.labels.manifest import read_manifest
     from cxrtriage.data.prepared.build import prepare_set
+    from cxrtriage.data.prepared.upload import prepare_into_store
 
+    if cluster is not None and workers is not None:
+        raise ConfigError("--workers counts the processes of one machine; on a --cluster, Ray does. Give one of them.")
     if like is None:
         recipe = Recipe(
             size=size,
@@ -132,10 +146,17 @@ def prepare(
         from cxrtriage.model.card import load_card
 
         recipe = load_card(like).recipe
-    prepared = prepare_set(
-        read_manifest(manifest, images), out, recipe, draws=draws, workers=workers, max_rejected=max_rejected
+    prepare_films = prepare_into_store if is_url(out) else prepare_set
+    prepare_films(
+        read_manifest(address(manifest), None if images is None else address(images)),
+        address(out),  # type: ignore[arg-type]  # of the kind that the function takes
+        recipe,
+        draws=draws,
+        workers=workers,
+        cluster=cluster,
+        max_rejected=max_rejected,
     )
-    typer.echo(prepared.path)
+    typer.echo(shown(out))
 
 
 def _parse_ratio(text: str) -> tuple[float, float, float]:

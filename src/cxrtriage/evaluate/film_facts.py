@@ -6,8 +6,6 @@ as the network, the classes differ by how the films were made, and a good figure
 Worker processes import this file, so it must not load PyTorch.
 """
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
@@ -42,7 +40,7 @@ def film_facts(path: str) -> dict[str, float]:
         Name -> number, nan where not defined. All readable films give the same names.
     """
     try:
-        return facts_of(read_film(Path(path)))
+        return facts_of(read_film(path))
     except SourceError:
         return {}
 

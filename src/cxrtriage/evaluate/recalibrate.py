@@ -8,16 +8,18 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cxrtriage.data.prepared.store import PreparedSet
-from cxrtriage.engines import computes_in_bf16, openvino_engine
 from cxrtriage.evaluate.calibration import fit_calibration, why_not_calibrated
 from cxrtriage.evaluate.measures import Measuring, measure
 from cxrtriage.evaluate.operating import choose_operating_points
-from cxrtriage.evaluate.precision import check_precision
-from cxrtriage.evaluate.predicting import measured_rows, predictions_table
+from cxrtriage.evaluate.precision import check_precisions
+from cxrtriage.evaluate.predicting import measured_rows, predictions_table, rows_of
 from cxrtriage.evaluate.predictions import check_predictions
 from cxrtriage.model.bundle import load_model, replace_card
 from cxrtriage.model.card import FEWEST_FILMS_TO_CHECK, ModelCard
+from cxrtriage.model.quantised import FILMS
 from cxrtriage.predict import calibrate
 from cxrtriage.records import Calibration
 
@@ -38,8 +40,9 @@ def recalibrate_model(path: Path, prepared: PreparedSet, split: str | None = "va
     ModelCard
         As written. `validation` holds the `split`, the figures on it (see `measures.measure`; among them the
         `prevalence` at which the probabilities hold) and, as sentences, why the model is `not_calibrated` ("" where it
-        is) and which operating points are `undetermined`. `precision` holds what bf16 changes, where there are 500
-        films and the processor computes in it.
+        is) and which operating points are `undetermined`. `precision` holds what bf16 and int8 change, where there are
+        500 films, the processor computes in bf16, and NNCF is installed; the network in int8 goes into the file where
+        it may be used.
 
     Raises
     ------
@@ -78,9 +81,16 @@ def recalibrate_model(path: Path, prepared: PreparedSet, split: str | None = "va
         }
     )
     rows = measured_rows(model, prepared, split)
-    if len(rows) >= FEWEST_FILMS_TO_CHECK and computes_in_bf16():
-        images = prepared.images[rows]
-        check = check_precision(model, card, images, truth, logit, openvino_engine(model, "bf16"))
-        card = card.model_copy(update={"precision": {"bf16": check}})
-    replace_card(path, card)
+    int8 = None
+    if len(rows) >= FEWEST_FILMS_TO_CHECK:
+        ranges_from = prepared.images[_to_take_ranges_from(prepared, rows)]
+        card, int8 = check_precisions(model, card, prepared.images[rows], truth, logit, ranges_from)
+    replace_card(path, card, int8)
     return card
+
+
+def _to_take_ranges_from(prepared: PreparedSet, checked: np.ndarray) -> np.ndarray:
+    """Return rows of films for `quantise`: training films, so that the check is on others; without any, the checked."""
+    trained = "split" in prepared.manifest and bool((prepared.manifest["split"] == "train").any())
+    rows = rows_of(prepared, "train") if trained else checked
+    return np.asarray(rows[np.linspace(0, len(rows) - 1, min(FILMS, len(rows))).astype(int)])

@@ -77,7 +77,7 @@ def _draw_preparation(prepared: PreparedSet, folder: Path) -> list[tuple[str, st
     for label in (0, 1):
         for path in test.loc[(test["label"] > 0) == label, "path"].head(1):
             try:
-                sources.append(read_film(Path(path)))
+                sources.append(read_film(path))
                 titles.append(LABEL_NAMES[label])
             except SourceError:
                 continue

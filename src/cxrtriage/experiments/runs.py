@@ -29,6 +29,7 @@ from cxrtriage.evaluate.predicting import predictions_table
 from cxrtriage.experiments.films import Films, prepare_films, split_hash, with_split
 from cxrtriage.model.bundle import load_model
 from cxrtriage.pipeline import train_and_calibrate
+from cxrtriage.train.run import FREE_TO_CHANGE
 
 JUDGED = ("validation", "test")
 # Training time of a film relative to GoogLeNet, measured on two cores at 224 pixels: 25, 8 and 3 films a second.
@@ -97,7 +98,7 @@ def is_done(plan: RunPlan, films: Films, out: Path) -> bool:
 
 def identity_of(plan: RunPlan, films: Films) -> dict[str, Any]:
     """Return all that a run's result depends on, as it stands in `run.json`."""
-    settings = plan.settings.model_dump(mode="json", exclude={"workers", "init"})
+    settings = plan.settings.model_dump(mode="json", exclude={*FREE_TO_CHANGE, "init"})
     init = plan.settings.init
     return {
         "films": split_hash(films.hash, plan.split),

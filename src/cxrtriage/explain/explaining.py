@@ -93,6 +93,6 @@ def explain(
 def _prepared(model: Model, films: Sequence[Path | str | SourceImage]) -> np.ndarray:
     """Read and prepare films as the model asks for; (N, S, S) uint8."""
     recipe = model.card.recipe
-    sources = (film if isinstance(film, SourceImage) else read_film(Path(film)) for film in films)
+    sources = (film if isinstance(film, SourceImage) else read_film(film) for film in films)
     prepared = [prepare_film(source, recipe) for source in sources]
     return np.stack(prepared) if prepared else np.empty((0, recipe.size, recipe.size), np.uint8)

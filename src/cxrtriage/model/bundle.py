@@ -1,9 +1,9 @@
 """The model file: weights, and everything that must travel with them.
 
 `model.safetensors` holds the network's weights in fp32, without the auxiliary classifiers that only help
-training, and in its metadata one JSON, the `ModelCard`. `train` writes it, `evaluate` rewrites the card,
-`predict`, `explain` and `serve` load it. The format cannot carry code, so a file from anywhere is safe to
-open; a damaged or foreign one is refused with one sentence.
+training, the network in int8 where that passed its check, and in its metadata one JSON, the `ModelCard`.
+`train` writes it, `evaluate` rewrites the card, `predict`, `explain` and `serve` load it. The format cannot
+carry code, so a file from anywhere is safe to open; a damaged or foreign one is refused with one sentence.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -21,17 +22,21 @@ from cxrtriage.atomic import replacing
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.architectures import build_network, without_auxiliary
 from cxrtriage.model.card import FORMAT, METADATA_KEY, ModelCard, load_card
+from cxrtriage.model.quantised import GRAPH, WEIGHTS, Quantised, quantised_of_file
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network ready to score (eval mode, no gradients kept for its weights) and its card."""
+    """A network ready to score (eval mode, no gradients kept for its weights), its card, and itself in int8, if any."""
 
     network: nn.Module
     card: ModelCard
+    int8: Quantised | None = None
 
 
-def save_model(path: Path, network: nn.Module | Mapping[str, Tensor], card: ModelCard) -> None:
+def save_model(
+    path: Path, network: nn.Module | Mapping[str, Tensor], card: ModelCard, int8: Quantised | None = None
+) -> None:
     """Write a model file: whole, or not at all.
 
     Parameters
@@ -39,10 +44,17 @@ def save_model(path: Path, network: nn.Module | Mapping[str, Tensor], card: Mode
     path : where to, usually `model.safetensors`
     network : the network, or its state dict; auxiliary classifiers are left out
     card : what travels with the weights
+    int8 : the same network in int8, which `card.precision` says may be used
     """
     state = network.state_dict() if isinstance(network, nn.Module) else network
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in without_auxiliary(state).items()}
-    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "card": card.model_dump(mode="json")})}
+    if int8 is not None:
+        tensors |= {
+            name: torch.from_numpy(np.frombuffer(content, np.uint8).copy())
+            for name, content in zip((GRAPH, WEIGHTS), int8, strict=True)
+        }
+    # an older cxrtriage reads what has no network in int8
+    metadata = {METADATA_KEY: json.dumps({"format": FORMAT if int8 else 1, "card": card.model_dump(mode="json")})}
     content = save(tensors, metadata)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -78,7 +90,8 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> Model:
     _check_fit(path, card, expected, tensors)
     network.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}, assign=True)
     network.requires_grad_(False).eval()
-    return Model(network.to(device=device, memory_format=torch.channels_last), card)  # type: ignore[call-overload]
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(network, card, quantised_of_file(path))
 
 
 def weights_sha256(model: Model) -> str:
@@ -90,8 +103,8 @@ def weights_sha256(model: Model) -> str:
     return digest.hexdigest()
 
 
-def replace_card(path: Path, card: ModelCard) -> None:
-    """Write a new card into a model file; the weights stay as they are.
+def replace_card(path: Path, card: ModelCard, int8: Quantised | None = None) -> None:
+    """Write a new card into a model file, and the network in int8 that goes with it; the weights stay as they are.
 
     Raises
     ------
@@ -104,14 +117,15 @@ def replace_card(path: Path, card: ModelCard) -> None:
     for name in ("architecture", "classes", "recipe"):
         if getattr(card, name) != getattr(old, name):
             raise ValueError(f"a new card cannot change {name}: {getattr(old, name)} to {getattr(card, name)}")
-    save_model(path, tensors, card)
+    save_model(path, tensors, card, int8)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
     card = load_card(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118 (no mapping)
+            names = set(file.keys()) - {GRAPH, WEIGHTS}
+            return {name: file.get_tensor(name) for name in sorted(names)}, card
     except SafetensorError as error:
         raise ModelError(f"cannot read {path}: its weights are damaged ({error}). Copy or train it again.") from error
 

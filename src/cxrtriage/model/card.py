@@ -15,7 +15,7 @@ from cxrtriage.errors import ModelError
 from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
 
 METADATA_KEY = "cxrtriage"
-FORMAT = 1  # raised when an older cxrtriage could not read the file rightly
+FORMAT = 2  # raised when an older cxrtriage could not read the file rightly; 2 may hold the network in int8 too
 
 FEWEST_FILMS_TO_CHECK = 500
 MOST_AUROC_FALL = 0.002
@@ -83,7 +83,7 @@ class ModelCard(BaseModel):
     data_hash : hash of the manifest it was trained on
     training : settings as resolved
     validation : figures on the validation films
-    precision : what reduced precision, such as "bf16", changes; only what passes is used
+    precision : what reduced precision, "bf16" or "int8", changes; only what passes is used
     version : version of cxrtriage that wrote the file
     """
 

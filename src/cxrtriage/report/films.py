@@ -159,7 +159,7 @@ def _examples(run: Run, naming: Naming, side: int) -> list[dict[str, Any]]:
         found = 0
         for path in of_class["path"].head(TRIED):
             try:
-                stored = read_film(Path(path)).pixels
+                stored = read_film(path).pixels
             except SourceError:
                 continue  # gone since it was prepared
             after = np.asarray(run.prepared.images[row_of[path]])

@@ -78,7 +78,7 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            manifest = cls(**json.loads(path.read_text()))
+            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise ConfigError(
                 f"{folder} has no {MANIFEST}: there is no backup, or none was completed. Give the --out of a backup."
@@ -135,7 +135,7 @@ def back_up(home: Path, out: Path, settings: NodeSettings, engine: Engine) -> Co
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     (out / state).mkdir(mode=0o700)
     copied = Copied()
-    with disk_full_told(out / state), (out / state / FILES).open("w", newline="") as file:
+    with disk_full_told(out / state), (out / state / FILES).open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         for small in _small_files(home, settings):
             table.writerow(_copy_small(home, small, out, state))
@@ -151,7 +151,7 @@ def back_up(home: Path, out: Path, settings: NodeSettings, engine: Engine) -> Co
     manifest = Manifest(FORMAT, __version__, made_at.isoformat(), state, kind, sha256_of(out / state / FILES))
     os.sync()  # the manifest must not be on the disk before what it vouches for
     with replacing(out / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+        temporary.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
     for earlier in out.glob("state-*"):
         if earlier.name != state:
             shutil.rmtree(earlier)

@@ -20,6 +20,22 @@ from cxrtriage.errors import ConfigError
 BUSY_S = 30  # how long a writer waits for another one
 READ_ONLY = "cxrtriage_reading"
 
+# libpq's; without them a process whose network has gone waits for a quarter of an hour, and cannot even be stopped
+NETWORK_LIMITS = {
+    "connect_timeout": 10,  # s
+    "keepalives_idle": 10,  # s
+    "keepalives_interval": 5,  # s
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # ms
+}
+# PostgreSQL's: else it keeps the locks of a client that has gone for two hours
+SERVER_LIMITS = {
+    "tcp_keepalives_idle": 10,  # s
+    "tcp_keepalives_interval": 5,  # s
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # ms
+}
+
 
 def now() -> datetime:
     """Return the time, in UTC with its zone."""
@@ -48,9 +64,18 @@ def open_database(url: str) -> Engine:
         raise ConfigError(
             "the database URL cannot be used: expected postgresql://user@host/name or sqlite:///path."
         ) from error
+    limits = NETWORK_LIMITS if parsed.drivername == "postgresql+psycopg" else {}
     # hide_parameters: an error's text would else quote the row, and with it a patient's name
-    engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True, max_overflow=50)
-    if engine.dialect.name == "sqlite":
+    engine = create_engine(
+        parsed,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        max_overflow=50,
+        connect_args={name: value for name, value in limits.items() if name not in parsed.query},
+    )
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _prepare_postgresql)
+    else:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -75,6 +100,12 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # or the driver would begin transactions of its own kind
     for pragma in ("journal_mode=WAL", f"busy_timeout={BUSY_S * 1000}", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_postgresql(connection: Any, _: Any) -> None:
+    for name, value in SERVER_LIMITS.items():
+        connection.execute(f"SET {name} = {value}")
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -9,7 +9,6 @@ change of model neither rewrites nor hides what was reported before. Files are c
 HOME/models by their hash, so that `go_back` needs nothing but the database.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, Engine, and_, exists, not_, select, update
 
 from cxrtriage.atomic import replacing
+from cxrtriage.digest import sha256_of
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.card import ModelCard
 from cxrtriage.serve import audit, queue
@@ -108,7 +108,7 @@ def file_sha256(file: Path) -> str:
         If it cannot be read.
     """
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return sha256_of(file)
     except OSError as error:
         raise ModelError(f"cannot read {file}: {error.strerror}. Give a model file with --model.") from error
 

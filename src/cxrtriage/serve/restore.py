@@ -91,7 +91,7 @@ def restore(source: Path, home: Path) -> Restored:
 
 
 def _rows(table: Path) -> Iterator[Row]:
-    with table.open(newline="") as file:
+    with table.open(encoding="utf-8", newline="") as file:
         for place, path, size, sha256 in csv.reader(file):
             yield place, path, int(size), sha256
 

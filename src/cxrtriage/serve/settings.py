@@ -315,8 +315,8 @@ def load_settings(home: Path) -> NodeSettings:
     try:
         if not path.exists():
             with replacing(path) as temporary:
-                temporary.write_text(commented_toml(NodeSettings()))
-        content = tomllib.loads(path.read_text())
+                temporary.write_text(commented_toml(NodeSettings()), encoding="utf-8")
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot use {path}: {error.strerror}. Check the folder and its owner.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

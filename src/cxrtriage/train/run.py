@@ -10,10 +10,12 @@ run/
 
 import json
 import logging
+import os
 import pickle
 import re
 import shutil
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from cxrtriage import errors
@@ -55,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 MODEL = "model.safetensors"
 CONFIG = "config.toml"
-FREE_TO_CHANGE = {"workers"}  # settings that leave the result as it is
+FREE_TO_CHANGE = {"workers", "compiled"}  # settings that leave the result as it is, rounding aside
 
 
 def train(prepared: PreparedSet, settings: TrainSettings, out: Path, *, resume: bool = True) -> Path:
@@ -109,6 +112,7 @@ def train(prepared: PreparedSet, settings: TrainSettings, out: Path, *, resume: 
         logger.info("%s is trained already (%s)", out / MODEL, state.finished)
         return out / MODEL
 
+    _require_as_many(settings)
     plan, task = _set_up(prepared, settings)
     checkpoint = out / LAST_CHECKPOINT if state else None
     if state is None:
@@ -127,7 +131,7 @@ def train(prepared: PreparedSet, settings: TrainSettings, out: Path, *, resume: 
             for remark in plan.remarks:
                 logger.info(remark)
         if not state.finished:
-            with _own_errors(trainer, plan):
+            with _own_errors(trainer, plan), _sigterm_heard(trainer):
                 trainer.fit(task, ckpt_path=checkpoint, weights_only=True)
     if not trainer.is_global_zero:
         logger.info("training has ended; the first process goes on")
@@ -163,12 +167,30 @@ def _make_trainer(settings: TrainSettings, plan: Plan, watch: Watch, *, validate
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # `TrainingOrder` shares the films out
         callbacks=[watch],
-        plugins=[AtomicCheckpoints()],
+        plugins=[AtomicCheckpoints(), *_scheduler()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _require_as_many(settings: TrainSettings) -> None:
+    """Refuse to train in another number of processes than torchrun or srun has started: each would train alone."""
+    for launcher, variable in {"torchrun": "WORLD_SIZE", "srun": "SLURM_STEP_NUM_TASKS"}.items():
+        started = os.environ.get(variable)
+        asked = settings.devices * settings.nodes
+        if started is not None and int(started) != asked:
+            raise ConfigError(
+                f"{launcher} has started {started} processes, but --devices {settings.devices} on --nodes "
+                f"{settings.nodes} are {asked}. Give --devices as many as it starts on each machine, and --nodes as "
+                "many as there are machines."
+            )
+
+
+def _scheduler() -> list[SLURMEnvironment]:
+    """Keep Lightning from handing the job in again itself: its checkpoint within an epoch is none of ours."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 class QuietDDP(DDPStrategy):
@@ -220,8 +242,11 @@ def _own_errors(trainer: lightning.Trainer, plan: Plan) -> Iterator[None]:
     try:
         yield
     except SystemExit as stop:  # Lightning's answer to SIGINT and SIGTERM
-        if trainer.strategy.launcher is not None:
-            trainer.strategy.launcher.kill(signal.SIGKILL)
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _MultiProcessingLauncher):
+            launcher.kill(signal.SIGKILL)
+            for process in launcher.procs:
+                process.join()
         raise KeyboardInterrupt from stop
     except (RuntimeError, ProcessRaisedException) as error:
         text = str(error)
@@ -234,6 +259,25 @@ def _own_errors(trainer: lightning.Trainer, plan: Plan) -> Iterator[None]:
                 f"Set micro_batch to {max(2, plan.micro_batch // 2)}; the batch stays {plan.batch}."
             ) from error
         raise
+
+
+@contextmanager
+def _sigterm_heard(trainer: lightning.Trainer) -> Iterator[None]:
+    """Let SIGTERM end the parent of the processes as it ends a single one, so that none of them is left behind."""
+    if not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher) or (
+        threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise SystemExit
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # ---- what lies in the folder

@@ -85,6 +85,10 @@ class TrainingTask(lightning.LightningModule):
         if self.settings.recipe == "clinical":
             self.average = copy.deepcopy(self.network).requires_grad_(False)
 
+    def setup(self, stage: str) -> None:
+        if self.settings.compiled:  # here, since a compiled network cannot be sent to another process
+            self.network.compile()
+
     # ---- films
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -124,13 +128,13 @@ class TrainingTask(lightning.LightningModule):
         parameters = list(self.network.parameters())
         if settings.recipe == "study":
             decay = COUPLED_L2 if settings.weight_decay is None else settings.weight_decay
-            return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=decay)
+            return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=decay, fused=True)
         decay = DECOUPLED_DECAY if settings.weight_decay is None else settings.weight_decay
         groups = [  # decay of a bias or of a batch norm's scale only biases the network
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, settings.learning_rate)
+        return torch.optim.AdamW(groups, settings.learning_rate, fused=True)
 
     def on_train_epoch_start(self) -> None:
         # weighted loss, weight, films called rightly, films: kept on the device, so that no batch waits for them

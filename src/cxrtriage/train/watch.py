@@ -8,6 +8,7 @@ Here, too, a run is stopped early, or in time for its budget.
 import io
 import logging
 import math
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -38,6 +39,7 @@ BEST_WEIGHTS = "best.safetensors"
 HISTORY = "history.csv"
 TENSORBOARD = "tensorboard"
 CHECKPOINT_KEY = "cxrtriage"
+STEPS_BEFORE_STOPPING = 500  # on a small set's few validation films the best of the first epochs is the luckiest
 
 
 @dataclass(slots=True)
@@ -106,6 +108,11 @@ class Watch(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         assert isinstance(task, TrainingTask)
         task.total_steps = self.state.total_steps
+        if self.plan.world > 1:
+            # One of several ends at once, for what it would wait for may be gone; whole epochs are on disk. Lightning's
+            # own answer, a broadcast from within the signal handler, waits for ever.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
         self.open = ExitStack()
         self.writer: SummaryWriter | None = None
         if trainer.is_global_zero:
@@ -229,7 +236,8 @@ class Watch(lightning.Callback):
         if trainer.global_step >= task.total_steps:
             return "all epochs done" if task.total_steps == self.plan.total_steps else "time budget used"
         waited = trainer.current_epoch + 1 - self.state.best_epoch
-        if self.settings.patience and waited >= self.settings.patience:
+        learned = trainer.global_step >= STEPS_BEFORE_STOPPING
+        if learned and self.settings.patience and waited >= self.settings.patience:
             return f"no better epoch after epoch {self.state.best_epoch}"
         return ""
 

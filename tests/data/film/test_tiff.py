@@ -169,10 +169,24 @@ def test_missing_strips_are_not_filled_in(tmp_path: Path) -> None:
         read_tiff(tmp_path / "b.tif")
 
 
-def test_a_strip_that_unpacks_to_too_little_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "a.tif").write_bytes(tiff_of(100, 100))  # holds 10,000 bytes, needs 20,000
+@pytest.mark.parametrize("compression", [8, 32946])  # deflate's old and new number
+def test_a_strip_that_unpacks_to_too_little_is_noticed(tmp_path: Path, compression: int) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff_of(100, 100, compression=compression))  # holds 10,000 bytes, needs 20,000
     with pytest.raises(SourceError, match="damaged"):
         read_film(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits"])
+def test_a_strip_of_too_few_bytes_is_noticed(tmp_path: Path, compression: str) -> None:
+    path = write_tiff(tmp_path / "a.tif", film_pixels(bits=16), compression=compression)
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        place, count = page.tags["StripByteCounts"].valueoffset, page.databytecounts[0]
+    data = bytearray(path.read_bytes())
+    data[place : place + 4] = (count // 2).to_bytes(4, "little")  # the file is whole, the strip says it is shorter
+    path.write_bytes(data)
+    with pytest.raises(SourceError):
+        read_film(path)
 
 
 def test_bombs_are_refused_before_they_are_decoded(tmp_path: Path) -> None:

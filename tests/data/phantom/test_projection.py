@@ -11,7 +11,7 @@ from cxrtriage.data.phantom.projection import View, above, add_tubes, depths, un
 PA = View(source=np.array([12.0, -20.0, -1700.0]), detector_z=130.0, spacing=2.5, size=81)
 AP = View(source=np.array([-5.0, 30.0, 1000.0]), detector_z=-140.0, spacing=2.5, size=81)
 STEP = 0.25  # mm of the marching; a ray's length is then right to about this much
-RIM = 0.05  # mm: at the rim the square root magnifies what single precision rounds off
+RIM = 0.1  # mm: at the rim the square root magnifies what single precision rounds off
 POSITIONS = st.tuples(*[st.floats(-60, 60)] * 3)
 ANGLES = st.tuples(*[st.floats(-90, 90)] * 3)
 

@@ -150,7 +150,7 @@ def start_slowly(manifest: pd.DataFrame, out: Path) -> subprocess.Popen[bytes]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.DEVNULL,
     )
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while time.monotonic() < end and not lines_of(out / unfinished.JOURNAL) >= 3:
         time.sleep(0.02)
     assert process.poll() is None, "it ended before it could be interrupted"

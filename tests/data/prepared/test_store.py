@@ -53,6 +53,11 @@ def test_a_folder_without_a_finished_set_is_told_apart(tmp_path: Path) -> None:
             open_prepared(path)
 
 
+def test_a_set_in_a_store_is_to_be_copied_first() -> None:
+    with pytest.raises(SourceError, match=r"found one in s3://\. Copy it here"):
+        open_prepared(Path("s3://bucket/prepared"))
+
+
 SHORT = r"images\.npy is missing or cut short"
 NO_CARD = r"prepared\.json does not describe a set"
 

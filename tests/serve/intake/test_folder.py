@@ -85,7 +85,7 @@ def test_a_file_is_taken_once_it_has_not_changed_for_the_settling_time(watched: 
             with path.open("ab") as file:
                 file.write(content[file.tell() : end])
         while not folder.look(threading.Event()):
-            assert time.monotonic() < began + 10
+            assert time.monotonic() < began + 60
             time.sleep(0.02)
         assert time.monotonic() - began >= 0.4 + 0.3
     assert [only.read_bytes() for only in kept(watched.home)] == [content]
@@ -286,7 +286,7 @@ def test_the_process_takes_films_beats_and_stops(tmp_path: Path, sqlite: Engine)
     assert process.stdin is not None
     assert process.stderr is not None
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while (drop / "a.dcm").exists():
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
@@ -294,7 +294,7 @@ def test_the_process_takes_films_beats_and_stops(tmp_path: Path, sqlite: Engine)
         with reading(sqlite) as connection:
             assert connection.execute(select(heartbeat.c.name, heartbeat.c.note)).all() == [("folder", "")]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

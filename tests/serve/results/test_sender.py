@@ -34,7 +34,7 @@ pytestmark = [
 QUICK = DeliverySettings(limit_s=3, backoff_s=0, attempts=50)
 
 
-def until(condition: Callable[[], object], limit_s: float = 30) -> None:
+def until(condition: Callable[[], object], limit_s: float = 60) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -140,7 +140,7 @@ def test_nothing_leaves_in_shadow_mode_or_while_the_model_is_off(home: Home) -> 
         assert not sent.wait(1)
         with home.engine.begin() as connection:
             node_state.put(connection, node_state.MODEL_OFF, "")
-        assert sent.wait(5)
+        assert sent.wait(30)
         until(lambda: states(home) == ["sent"])
 
 
@@ -227,7 +227,7 @@ def test_a_sender_killed_between_sending_and_commit_sends_again_and_the_pacs_has
             assert tuple(beat) == ("sender", "")
             assert attempts == 2
             second.terminate()
-            assert second.wait(15) == 0
+            assert second.wait(60) == 0
         finally:
             _end(second)
     finally:

@@ -172,4 +172,4 @@ def details(engine: Engine, event: str) -> list[dict[str, Any]]:
 
 def without_times(page: str) -> str:
     """Return a page without the moments that its times stand for, whose fractions of a second may hold any digits."""
-    return re.sub(r' datetime="[^"]*"', "", page)
+    return re.sub(r' (datetime|data-since)="[^"]*"', "", page)

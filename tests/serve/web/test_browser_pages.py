@@ -117,7 +117,7 @@ def test_the_list_follows_the_node_and_keeps_focus_and_scroll(browser: Browser, 
                 select(study.c.id).where(study.c.study_instance_uid == node.uid(STAT))
             ).scalar_one()
             reviews.mark_read(connection, key, "final report", None, settings=node.settings, home=node.home)
-        page.wait_for_selector(f"[href='/studies/{node.uid(STAT)}']", state="detached", timeout=9000)
+        page.wait_for_selector(f"[href='/studies/{node.uid(STAT)}']", state="detached", timeout=30000)
         assert focused(page) == before
         assert page.evaluate("scrollY") == scrolled
         with node.engine.begin() as connection:
@@ -130,7 +130,7 @@ def test_a_node_that_does_not_answer_is_told(browser: Browser, served: tuple[Pag
     with signed_in(browser, url, 1440, "dark") as (page, _):
         assert page.locator("#lost").is_hidden()
         page.route("**/list", lambda route: route.abort())
-        page.wait_for_selector("#lost", state="visible", timeout=9000)
+        page.wait_for_selector("#lost", state="visible", timeout=30000)
 
 
 def test_a_film_is_windowed_zoomed_and_inverted(browser: Browser, served: tuple[PagesNode, str]) -> None:

@@ -226,10 +226,10 @@ def test_figures_have_every_rank_and_time(node: PagesNode, reader: TestClient) -
 
 def test_settings_show_no_secret(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXRTRIAGE_WEBHOOK_SECRET", "swordfish")
-    node = node_at(tmp_path, model_file, webhook={"url": "https://u:pw@hook.example/key-4711?t=4712"})
+    node = node_at(tmp_path, model_file, webhook={"url": "https://u:pw@hook.example/key-marlin?t=halibut"})
     page = node.client("ada", "reader").get("/settings").text
     assert "https://hook.example/…" in page
-    for secret in ("swordfish", "pw@", "4711", "4712"):
+    for secret in ("swordfish", "pw@", "marlin", "halibut"):
         assert secret not in page
     assert "upper_wait_min" in page
     node.engine.dispose()

@@ -74,7 +74,7 @@ def test_it_answers_lives_and_ends_cleanly(home: Path, how: str) -> None:
             assert running.stdin is not None
             running.stdin.close()
             running.stdin = None
-        _, log = running.communicate(timeout=20)
+        _, log = running.communicate(timeout=60)
     assert running.returncode == 0, log
     assert f"nobody can sign in yet; this link makes the account 'admin', once: http://127.0.0.1:{port}/" in log
     assert "Traceback" not in log

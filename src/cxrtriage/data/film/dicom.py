@@ -13,11 +13,11 @@ histogram equalisation, gives the same result for every such map.
 
 import math
 import re
-import zlib
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
@@ -96,10 +96,11 @@ def read_dicom(path: Path) -> SourceImage:
 def _inflate(path: Path, file: BufferedReader) -> BytesIO:
     """Unpack a deflated data set, PS3.5 A.5, without its file meta information and within a limit."""
     file.seek(128 + 4 + 12 + int(read_file_meta_info(path).FileMetaInformationGroupLength))
-    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = decompressor.decompress(file.read(), MAX_INFLATED_BYTES)
-    if not decompressor.eof:
-        raise damaged(path, "its deflated data set is cut short or larger than a film's")
+    room = np.empty(MAX_INFLATED_BYTES, np.uint8)  # what is not written to takes no memory
+    try:
+        inflated = imagecodecs.deflate_decode(file.read(), raw=True, out=room.data)  # libdeflate: half the time of zlib
+    except imagecodecs.DeflateError:
+        raise damaged(path, "its deflated data set is cut short or larger than a film's") from None
     return BytesIO(inflated)
 
 

@@ -1,4 +1,4 @@
-"""Any film in: a path comes in, a `SourceImage` goes out; `prepare`, `duplicates` and `predict` read it next.
+"""Any film in: a path or URL comes in, a `SourceImage` goes out; `prepare`, `duplicates` and `predict` read it next.
 
 What a file is, its first bytes tell and not its name: TIFF, PNG, JPEG or DICOM, read by the module of that
 name. Whatever is wrong with a file, a caller sees one `SourceError`: what the file is called, what was found
@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cxrtriage.data.film.admission import MAX_FILE_BYTES, check_not_blank, damaged, refusal
+from cxrtriage.data.remote.address import WEB, Address, is_url, protocol, shown
+from cxrtriage.data.remote.fetch import Copy, at_hand, heads, objects_below
 from cxrtriage.errors import SourceError
 from cxrtriage.records import SourceImage
 
@@ -31,12 +33,12 @@ FOREIGN = {
 }
 
 
-def read_film(path: Path, *, mapped: bool = False) -> SourceImage:
+def read_film(film: Address | Copy, *, mapped: bool = False) -> SourceImage:
     """Read one chest film of any format.
 
     Parameters
     ----------
-    path : a TIFF, PNG, JPEG or DICOM file, whatever its name ends in
+    film : a TIFF, PNG, JPEG or DICOM file, whatever its name ends in; or the URL of one, or its copy from `fetched`
     mapped : leave the pixels of an uncompressed TIFF in the file, as a read-only memory map, which saves a fifth
         of the time to prepare it. Only for processes that may die: they do if the disk fails while they look
 
@@ -49,6 +51,8 @@ def read_film(path: Path, *, mapped: bool = False) -> SourceImage:
     ------
     SourceError
         If the file cannot be read or is no single grey film; says what was found and what to do.
+    ConfigError
+        If the store of a URL cannot be reached or gives no access.
 
     Examples
     --------
@@ -56,7 +60,57 @@ def read_film(path: Path, *, mapped: bool = False) -> SourceImage:
     Traceback (most recent call last):
     cxrtriage.errors.SourceError: cannot read no_such_film.tif: there is no such file. Check the path.
     """
-    path = Path(path)
+    with at_hand(film) as path:
+        source = _read_file(path, mapped)
+    if isinstance(film, Copy) or is_url(film):
+        source.provenance["path"] = shown(film.url if isinstance(film, Copy) else film)
+    return source
+
+
+def find_films(places: Iterable[Address]) -> list[Address]:
+    """Find the films among files and folders, here or in a store.
+
+    A file is taken as it is. In folders, and the folders in them, hidden files are skipped; a file is taken
+    if its name ends like a film's, damaged or not, or else if its first bytes are a film's (DICOM files
+    often have no extension). So tables, notes and DICOMDIR are skipped. The URL of a web server is that of a film.
+
+    Returns
+    -------
+    list of paths and URLs, sorted by their parts, each once
+
+    Raises
+    ------
+    SourceError
+        If a path is missing or a folder cannot be listed.
+    """
+    films: dict[Address, Address] = {}
+    for place in places:
+        if is_url(place):
+            films.update((film, film) for film in _films_in_store(place))
+            continue
+        path = Path(place)
+        if not path.exists():
+            raise refusal(path, "there is no such file or folder", "Check the path")
+        for film in _films_below(path) if path.is_dir() else (path,):
+            films.setdefault(film.absolute(), film)
+    return sorted(films.values(), key=_order)
+
+
+def sniff(head: bytes) -> str | None:
+    """Return the format that a file's first bytes tell: "dicom", "tiff", "png", "jpeg", or None if no film's."""
+    if head[128:132] == b"DICM":  # first, since a DICOM file may begin like a TIFF
+        return "dicom"
+    if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
+        return "tiff"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    return "dicom" if _starts_like_a_data_set(head) else None
+
+
+def _read_file(path: Path, mapped: bool) -> SourceImage:
+    """Read a film of this machine."""
     head, file_bytes = _opening(path)
     film_format = sniff(head)
     if film_format is None:
@@ -81,44 +135,6 @@ def read_film(path: Path, *, mapped: bool = False) -> SourceImage:
         raise damaged(path, finding) from error
     check_not_blank(path, film.pixels)
     return replace(film, provenance={"path": str(path), "file_bytes": file_bytes, **film.provenance})
-
-
-def find_films(paths: Iterable[Path]) -> list[Path]:
-    """Find the films among files and folders.
-
-    A file is taken as it is. In folders, and the folders in them, hidden files are skipped; a file is taken
-    if its name ends like a film's, damaged or not, or else if its first bytes are a film's (DICOM files
-    often have no extension). So tables, notes and DICOMDIR are skipped.
-
-    Returns
-    -------
-    list of Path, sorted, each file once
-
-    Raises
-    ------
-    SourceError
-        If a path is missing or a folder cannot be listed.
-    """
-    films: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        if not path.exists():
-            raise refusal(path, "there is no such file or folder", "Check the path")
-        for film in _films_below(path) if path.is_dir() else (path,):
-            films.setdefault(film.absolute(), film)
-    return sorted(films.values())
-
-
-def sniff(head: bytes) -> str | None:
-    """Return the format that a file's first bytes tell: "dicom", "tiff", "png", "jpeg", or None if no film's."""
-    if head[128:132] == b"DICM":  # first, since a DICOM file may begin like a TIFF
-        return "dicom"
-    if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
-        return "tiff"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    return "dicom" if _starts_like_a_data_set(head) else None
 
 
 def _decode(path: Path, film_format: str, mapped: bool) -> SourceImage:
@@ -205,10 +221,40 @@ def _films_below(folder: Path) -> Iterator[Path]:
 
 def _is_film(path: Path) -> bool:
     """Tell by its name, else by its first bytes, whether a file in a folder is meant to be a film."""
-    if Path(path.name.lower().removesuffix(".gz")).suffix in FILM_SUFFIXES:
-        return True  # damaged and packed ones too, so that the user hears of them
+    if _is_named_like_a_film(path.name):
+        return True
     try:
         head, _ = _opening(path)
     except SourceError:
         return False
     return sniff(head) is not None
+
+
+def _films_in_store(url: str) -> list[str]:
+    """Return the URLs of the films below one, chosen as in a folder."""
+    if protocol(url) in WEB:
+        return [url]
+    objects = objects_below(url)
+    if objects == [url]:
+        return objects
+    if not objects:
+        raise SourceError(f"cannot read {shown(url)}: there is no such object, and none below it. Check the path.")
+    names = {found: found[len(url) :].strip("/").split("/") for found in objects}
+    seen = [
+        found
+        for found, parts in names.items()
+        if not any(part.startswith(".") for part in parts) and parts[-1] != "DICOMDIR"
+    ]
+    films = [found for found in seen if _is_named_like_a_film(names[found][-1])]
+    others = [found for found in seen if not _is_named_like_a_film(names[found][-1])]
+    return films + [found for found, head in zip(others, heads(others, HEAD_BYTES), strict=True) if sniff(head)]
+
+
+def _is_named_like_a_film(name: str) -> bool:
+    """Tell whether a film has such a name; damaged and packed ones too, so that the user hears of them."""
+    return Path(name.lower().removesuffix(".gz")).suffix in FILM_SUFFIXES
+
+
+def _order(place: Address) -> tuple[bool, list[str]]:
+    """Sort by folder and name, whether in a folder or below a URL."""
+    return isinstance(place, str), place.split("/") if isinstance(place, str) else list(place.parts)

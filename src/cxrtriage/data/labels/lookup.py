@@ -1,7 +1,8 @@
 """Find the films and masks that the rows of a table name: rows come in, a manifest with absolute paths goes out.
 
 A name is looked up relative to each folder in turn, then by its file name anywhere below the first one. Tables in
-the manifest's columns and the adapters of the public sets both end here.
+the manifest's columns and the adapters of the public sets both end here. A store is listed once; a URL in a table, or
+below a web server, is taken at its word.
 """
 
 # A table may name 400,000 films, and pathlib takes more than twice the time.
@@ -9,6 +10,7 @@ the manifest's columns and the adapters of the public sets both end here.
 
 import logging
 import os
+import posixpath
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,13 +19,15 @@ import pandas as pd
 from cxrtriage.data.film.source import FILM_SUFFIXES
 from cxrtriage.data.labels.manifest_rules import MASKS, PATHS, as_text, check_manifest, refuse
 from cxrtriage.data.labels.table import require_columns
+from cxrtriage.data.remote.address import WEB, Address, is_url, protocol, shown
+from cxrtriage.data.remote.fetch import objects_below
 from cxrtriage.errors import SourceError
 
 logger = logging.getLogger("cxrtriage")
 
 
 def manifest_from_rows(
-    rows: pd.DataFrame, table: Path, images: Path | None = None, *, keep_missing: bool = True
+    rows: pd.DataFrame, table: Address, images: Address | None = None, *, keep_missing: bool = True
 ) -> pd.DataFrame:
     """Find the films and masks that the rows of a table name, and check the rest.
 
@@ -44,12 +48,15 @@ def manifest_from_rows(
     SourceError
         If none of the films is there, one is found twice, or a rule of the manifest is broken.
     """
-    name = str(table)
+    name = shown(table)
     require_columns(rows, ("path", "label"), name)
-    if images is not None and not Path(images).is_dir():
+    if images is not None and not is_url(images) and not Path(images).is_dir():
         raise SourceError(f"there is no folder of films {images}. Check the path.")
-    own_folder = table if table.is_dir() else table.parent
-    folders = [own_folder] if images is None else [Path(images), own_folder]
+    if is_url(table):
+        own_folder: Address = table.rpartition("/")[0]
+    else:
+        own_folder = Path(table) if Path(table).is_dir() else Path(table).parent
+    folders = [own_folder] if images is None else [images, own_folder]
     rows = as_text(rows, PATHS)
     refuse(rows["path"].isna(), rows, "path", "the path of a film", name)
 
@@ -57,7 +64,7 @@ def manifest_from_rows(
     if not found.any():
         raise SourceError(
             f"none of the {len(paths)} films that {name} names exists, e.g. '{rows['path'].iloc[0]}', "
-            f"looked for below {' and '.join(map(str, folders))}. Give the folder that holds the films."
+            f"looked for below {' and '.join(map(shown, folders))}. Give the folder that holds the films."
         )
     rows["path"] = paths
     if keep_missing:
@@ -72,19 +79,20 @@ def manifest_from_rows(
     return check_manifest(rows, name)
 
 
-def locate(names: pd.Series, folders: Sequence[Path], table: str) -> tuple[pd.Series, pd.Series]:
+def locate(names: pd.Series, folders: Sequence[Address], table: str) -> tuple[pd.Series, pd.Series]:
     """Find files by the names that a table gives them.
 
     Parameters
     ----------
-    names : text, paths as written in the table, absolute or relative, with slashes of either kind
+    names : text, paths as written in the table, absolute or relative, with slashes of either kind; or URLs
     folders : where relative names are looked up, in this order; below the first one also by file name alone
         and, since sets are often handed on converted, by file name with another film's suffix
     table : what the table is called in messages
 
     Returns
     -------
-    paths : text, absolute, with the index of `names`; of a file that is not there, where it was looked for first
+    paths : text, absolute or a URL, with the index of `names`; of a file that is not there, where it was looked for
+        first
     found : bool, whether it is there
 
     Raises
@@ -92,44 +100,62 @@ def locate(names: pd.Series, folders: Sequence[Path], table: str) -> tuple[pd.Se
     SourceError
         If a file is found by its name only, and more than once.
     """
-    roots = [os.path.abspath(folder) for folder in folders]
-    tidy = [name if os.sep == "\\" else name.replace("\\", "/") for name in names]
-    paths = [_relative(name, roots) for name in tidy]
+    roots = [folder.rstrip("/") if is_url(folder) else os.path.abspath(folder) for folder in folders]
+    tidy = [name if os.sep == "\\" or is_url(name) else name.replace("\\", "/") for name in names]
+    listed = {root: _listed(root) for root in roots if is_url(root)} if not all(map(is_url, tidy)) else {}
+    paths = [name if is_url(name) else _relative(name, roots, listed) for name in tidy]
     wanted = {name for name, path in zip(tidy, paths, strict=True) if path is None}
-    by_name = _below(roots[0], wanted) if wanted else {}
+    by_name = _below(roots[0], wanted, listed) if wanted else {}
     found = [path is not None or name in by_name for name, path in zip(tidy, paths, strict=True)]
     for row, name in enumerate(tidy):
         if paths[row] is None:
-            candidates = by_name.get(name) or [os.path.normpath(os.path.join(roots[0], name))]
+            candidates = by_name.get(name) or [_joined(roots[0], name)]
             if len(candidates) > 1:
+                first, second = map(shown, candidates[:2])
                 raise SourceError(
-                    f"{table} names '{names.iloc[row]}', and {roots[0]} holds more than one file of that name: "
-                    f"{candidates[0]} and {candidates[1]}. Write paths relative to that folder into the table."
+                    f"{table} names '{names.iloc[row]}', and {shown(roots[0])} holds more than one file of that name: "
+                    f"{first} and {second}. Write paths relative to that folder into the table."
                 )
             paths[row] = candidates[0]
     return pd.Series(paths, index=names.index, dtype="str"), pd.Series(found, index=names.index, dtype=bool)
 
 
-def _relative(name: str, roots: Iterable[str]) -> str | None:
-    """Return the first root + name that is a file; an absolute name is its own."""
+def _listed(root: str) -> set[str] | None:
+    """Return the URLs of the objects below one, or None of a web server, which does not tell."""
+    return None if protocol(root) in WEB else set(objects_below(root))
+
+
+def _joined(root: str, name: str) -> str:
+    return f"{root}/{posixpath.normpath(name)}" if is_url(root) else os.path.normpath(os.path.join(root, name))
+
+
+def _relative(name: str, roots: Iterable[str], listed: dict[str, set[str] | None]) -> str | None:
+    """Return the first root + name that is a file or object; an absolute name is its own."""
     for root in roots:
-        path = os.path.normpath(os.path.join(root, name))
-        if os.path.isfile(path):
+        path = _joined(root, name)
+        if is_url(root):
+            objects = listed[root]
+            if objects is None or path in objects:
+                return path
+        elif os.path.isfile(path):
             return path
     return None
 
 
-def _below(root: str, wanted: set[str]) -> dict[str, list[str]]:
+def _below(root: str, wanted: set[str], listed: dict[str, set[str] | None]) -> dict[str, list[str]]:
     """Return, for each wanted name, the files below `root` with its file name, or else with its stem."""
     by_base: dict[str, list[str]] = {os.path.basename(name): [] for name in wanted}
     by_stem: dict[str, list[str]] = {os.path.splitext(base)[0]: [] for base in by_base}
-    for folder, _, files in os.walk(root):
-        for file in files:
-            stem, suffix = os.path.splitext(file)
-            if file in by_base:
-                by_base[file].append(os.path.join(folder, file))
-            elif stem in by_stem and suffix.lower() in FILM_SUFFIXES:
-                by_stem[stem].append(os.path.join(folder, file))
+    if is_url(root):
+        found: Iterable[tuple[str, str]] = (path.rsplit("/", 1) for path in listed[root] or ())  # type: ignore[misc]
+    else:
+        found = ((folder, file) for folder, _, files in os.walk(root) for file in files)
+    for folder, file in found:
+        stem, suffix = os.path.splitext(file)
+        if file in by_base:
+            by_base[file].append(os.path.join(folder, file))
+        elif stem in by_stem and suffix.lower() in FILM_SUFFIXES:
+            by_stem[stem].append(os.path.join(folder, file))
     candidates = {}
     for name in wanted:
         base = os.path.basename(name)
@@ -141,5 +167,5 @@ def _below(root: str, wanted: set[str]) -> dict[str, list[str]]:
 
 def _tell_missing(missing: pd.Series, what: str, named: int, name: str) -> None:
     if len(missing):
-        example = missing.iloc[0]
+        example = shown(missing.iloc[0])
         logger.warning("%d of the %d %s that %s names do not exist, e.g. %s", len(missing), named, what, name, example)

@@ -16,6 +16,8 @@ from cxrtriage.data.labels.adapters import ADAPTERS
 from cxrtriage.data.labels.lookup import manifest_from_rows
 from cxrtriage.data.labels.manifest_rules import NUMBERS, PATHS, TEXTS, check_manifest, common_folder
 from cxrtriage.data.labels.table import read_table
+from cxrtriage.data.remote.address import Address, address, is_url
+from cxrtriage.data.remote.fetch import at_hand
 from cxrtriage.errors import ConfigError, SourceError
 from cxrtriage.records import LABEL_NAMES
 
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 
-def read_labelled(source: Path, images: Path | None = None, public_set: str | None = None) -> pd.DataFrame:
+def read_labelled(source: Address, images: Address | None = None, public_set: str | None = None) -> pd.DataFrame:
     """Read a labelled set in whichever form it comes.
 
     Parameters
@@ -54,25 +56,30 @@ def read_labelled(source: Path, images: Path | None = None, public_set: str | No
     if public_set is not None:
         if public_set not in ADAPTERS:
             raise ConfigError(f"there is no public set '{public_set}', expected one of {', '.join(ADAPTERS)}.")
-        return ADAPTERS[public_set](Path(source), images)
-    return manifest_from_folders(source) if Path(source).is_dir() else read_manifest(source, images)
+        if is_url(images) or is_url(source):
+            raise ConfigError("public sets are read from folders only. Copy the label files and films to a disk.")
+        return ADAPTERS[public_set](Path(source), None if images is None else Path(images))
+    if not is_url(source) and Path(source).is_dir():
+        return manifest_from_folders(Path(source))
+    return read_manifest(source, images)
 
 
-def read_manifest(table: Path, images: Path | None = None) -> pd.DataFrame:
+def read_manifest(table: Address, images: Address | None = None) -> pd.DataFrame:
     r"""Read a manifest from a CSV or Parquet table.
 
     Parameters
     ----------
-    table : with columns `path` and `label` and any others of the manifest
+    table : with columns `path` and `label` and any others of the manifest; a file or its URL
     images : folder of the films. A row's path is looked up relative to it, then to the table's own folder,
-        then by unique file name anywhere below it. Default: the table's own folder
+        then by unique file name anywhere below it. Default: the table's own folder. May be a URL, as a row's path
 
     Returns
     -------
     DataFrame
         The manifest, one row a film, as `check_manifest` returns it. A film that is not there keeps the path
         where it was looked for first, so that preparing rejects it with a reason; a mask that is not there is
-        missing. Both are told in a warning.
+        missing. Both are told in a warning. Whether there is anything at a URL in the table itself, preparing finds
+        out.
 
     Raises
     ------
@@ -90,8 +97,10 @@ def read_manifest(table: Path, images: Path | None = None) -> pd.DataFrame:
        label patient_id
     0      0        007
     """
-    table = Path(table)
-    return manifest_from_rows(read_table(table), table, images)
+    table = address(table)
+    with at_hand(table) as file:
+        rows = read_table(file)
+    return manifest_from_rows(rows, table, images)
 
 
 def manifest_from_folders(root: Path) -> pd.DataFrame:
@@ -115,7 +124,7 @@ def manifest_from_folders(root: Path) -> pd.DataFrame:
             f"{root} holds {found}, expected {', '.join(LABEL_NAMES)} and no others. "
             "Rename or move them, or give a table of labels."
         )
-    films = [(str(film.absolute()), folder.name) for folder in folders for film in find_films([folder])]
+    films = [(str(Path(film).absolute()), folder.name) for folder in folders for film in find_films([folder])]
     if not films:
         raise SourceError(f"the folders {', '.join(folder.name for folder in folders)} in {root} hold no films.")
     return check_manifest(pd.DataFrame(films, columns=["path", "label"]), str(root))

@@ -1,6 +1,6 @@
 """What a manifest is: a frame with its columns in any form comes in, the same frame in one checked form goes out.
 
-    path        absolute path of the film                      required
+    path        absolute path of the film, or its URL          required
     label       0 normal, 1 abnormal, 2 emergent               required; the names are taken too
     patient_id  films of one patient stay in one split         without it each film is its own patient
     study_id, view_position, sex, age_group, source            text
@@ -18,12 +18,13 @@ hospitals number their patients alike, put the hospital in front of the number.
 import logging
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from itertools import takewhile
 
 import numpy as np
 import pandas as pd
 
 from cxrtriage.data.labels.table import FIRST_ROW, require_columns
+from cxrtriage.data.remote.address import is_url, shown
 from cxrtriage.errors import SourceError
 from cxrtriage.records import LABEL_NAMES, SPLITS
 
@@ -68,12 +69,12 @@ def check_manifest(frame: pd.DataFrame, name: str = "the manifest") -> pd.DataFr
         raise SourceError(f"{name} has no rows, expected one a film.")
     refuse(frame["path"].isna(), frame, "path", "the path of a film", name)
     for column in set(PATHS) & set(frame.columns):
-        frame[column] = frame[column].map(os.path.abspath, na_action="ignore")
+        frame[column] = frame[column].map(absolute, na_action="ignore")
     twice = frame["path"].duplicated()
     if twice.any():
         path = frame.loc[twice, "path"].iloc[0]
         first, second = (int(row) + FIRST_ROW for row in frame.index[frame["path"] == path][:2])
-        raise SourceError(f"{name} names the film {path} in row {first} and in row {second}. Keep one of them.")
+        raise SourceError(f"{name} names the film {shown(path)} in row {first} and in row {second}. Keep one of them.")
 
     frame["label"] = _labels(frame, name)
     for column in NUMBERS.keys() & frame.columns:
@@ -109,7 +110,7 @@ def refuse(wrong: pd.Series, frame: pd.DataFrame, column: str, expected: str, na
     position = int(wrong.to_numpy().argmax())
     value = frame[column].iloc[position]
     found = "blank" if pd.isna(value) else f"'{value}'"
-    film = "" if column == "path" else f" ({frame['path'].iloc[position]})"
+    film = "" if column == "path" else f" ({shown(frame['path'].iloc[position])})"
     others = f" in this row and {wrong.sum() - 1} more" if wrong.sum() > 1 else ""
     raise SourceError(
         f"{name}: {column} in row {int(frame.index[position]) + FIRST_ROW}{film} is {found}, expected {expected}. "
@@ -121,7 +122,14 @@ def common_folder(frame: pd.DataFrame) -> str:
     """Return the folder, with a separator at its end, that holds every film and mask of a manifest."""
     paths = pd.concat([frame[column].dropna() for column in PATHS if column in frame])
     first, last = paths.min(), paths.max()  # what these two have in common, all have
-    return os.path.commonpath([Path(first).parent, last]).rstrip(os.sep) + os.sep
+    separator = "/" if is_url(first) else os.sep
+    pairs = zip(first.split(separator)[:-1], last.split(separator), strict=False)
+    return "".join(part + separator for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def absolute(place: str) -> str:
+    """Return a path as an absolute one, and a URL as it is."""
+    return place if is_url(place) else os.path.abspath(place)  # noqa: PTH100 (pathlib takes more than twice the time)
 
 
 def _labels(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -163,7 +171,9 @@ def _refuse_torn_patients(frame: pd.DataFrame, name: str) -> None:
     torn = pairs.loc[pairs["patient_id"].duplicated(), "patient_id"].unique()
     if len(torn):
         films = frame[frame["patient_id"] == torn[0]].drop_duplicates("split")
-        where = " and ".join(f"{path} is {split}" for path, split in zip(films["path"], films["split"], strict=True))
+        where = " and ".join(
+            f"{shown(path)} is {split}" for path, split in zip(films["path"], films["split"], strict=True)
+        )
         raise SourceError(
             f"{name} puts films of one patient into different splits ({len(torn)} patients): {where}. "
             "Put them into one, or remove the column split to have it made."

@@ -17,7 +17,8 @@ from cxrtriage import __version__
 from cxrtriage.atomic import replacing
 from cxrtriage.config import Recipe
 from cxrtriage.data.labels.manifest import manifest_hash
-from cxrtriage.data.prepared.job import FilmJob, RejectedFilm, prepare_job
+from cxrtriage.data.prepared.cluster import ITEMS_A_GROUP, Cluster
+from cxrtriage.data.prepared.job import FilmJob, RejectedFilm, prepare_job, prepare_jobs
 from cxrtriage.data.prepared.store import (
     CARD,
     MANIFEST,
@@ -32,10 +33,12 @@ from cxrtriage.data.prepared.store import (
 )
 from cxrtriage.data.prepared.unfinished import Outcome, UnfinishedSet
 from cxrtriage.data.prepared.workers import Died, Workers
+from cxrtriage.data.remote.address import is_url, shown
 from cxrtriage.errors import ConfigError, SourceError
 from cxrtriage.machine import cpu_count, free_bytes
 from cxrtriage.progress import progress_bar
 
+WAITING_A_PROCESSOR = 4  # processes, where films come from a store: most of them wait for it
 FILLED_IN = ("view_position", "age", "sex")  # columns of the manifest that a film's own header may complete
 
 
@@ -46,6 +49,7 @@ def prepare_set(
     *,
     draws: int = 1,
     workers: int | None = None,
+    cluster: str | None = None,
     max_rejected: float = 0.05,
 ) -> PreparedSet:
     """Prepare all films of a manifest into a set on disk.
@@ -59,7 +63,9 @@ def prepare_set(
     out : folder of the set; made if need be
     recipe : how each film is prepared
     draws : how many random picks of each `train` film the set holds (column `draw` from 0); others have one
-    workers : number of processes; None for one per processor
+    workers : number of processes; None for one per processor, or `WAITING_A_PROCESSOR` where films are URLs
+    cluster : address of a Ray cluster that prepares the films in place of this machine's processes, see `Cluster`; the
+        set comes out the same
     max_rejected : share of the films, in [0, 1], that may be left out as unreadable
 
     Returns
@@ -72,7 +78,8 @@ def prepare_set(
     SourceError
         If more than `max_rejected` of the films, or all, could not be prepared. `rejects.csv` is written all the same.
     ConfigError
-        If `out` holds a set of another recipe or manifest, another process is writing it, or space is short.
+        If `out` holds a set of another recipe or manifest, another process is writing it, or space is short; or if the
+        cluster cannot be used.
     CxrTriageError
         If the disk is full; what is done is kept.
     """
@@ -86,9 +93,9 @@ def prepare_set(
     columns = [column for column in MASKS if any(column in job.masks for job in jobs)]
     with UnfinishedSet(out, order, jobs, columns) as unfinished:
         check_space(out, order, jobs[len(unfinished.outcomes) :], 1 + len(columns))
-        prepare_rest(unfinished, recipe, jobs, workers)
+        prepare_rest(unfinished, recipe, jobs, workers, cluster)
         rejects = [
-            (job.path, film["rejected"])
+            (shown(job.path), film["rejected"])
             for job, film in zip(jobs, unfinished.outcomes, strict=True)
             if "rejected" in film
         ]
@@ -142,27 +149,45 @@ def check_space(out: Path, order: SetOrder, jobs: list[FilmJob], arrays: int) ->
         )
 
 
-def prepare_rest(unfinished: UnfinishedSet, recipe: Recipe, jobs: list[FilmJob], workers: int | None) -> None:
-    """Prepare the films that are not done yet."""
+def prepare_rest(
+    unfinished: UnfinishedSet, recipe: Recipe, jobs: list[FilmJob], workers: int | None, cluster: str | None
+) -> None:
+    """Prepare the films that are not done yet, in processes here or on a cluster."""
     done = len(unfinished.outcomes)
     rest = jobs[done:]
     if not rest:
         return
     with (
-        Workers(min(workers or cpu_count(), len(rest))) as processes,
+        Cluster(cluster, files_here)
+        if cluster
+        else Workers(min(workers or processes_for(rest), len(rest))) as processes,
         progress_bar("preparing", total=len(jobs), unit="films", start=done) as advance,
     ):
-        results = processes.map(partial(prepare_job, recipe), rest)
+        if isinstance(processes, Cluster):
+            results = processes.map_groups(partial(prepare_jobs, recipe), rest, ITEMS_A_GROUP)
+        else:
+            results = processes.map(partial(prepare_job, recipe), rest)
         for job, result in zip(rest, results, strict=True):
             match result:
                 case Died(how):
-                    unfinished.reject(f"cannot prepare {job.path}: the process that read it was {how}. Leave it out.")
+                    unfinished.reject(
+                        f"cannot prepare {shown(job.path)}: the process that read it was {how}. Leave it out."
+                    )
                 case RejectedFilm(reason):
                     unfinished.reject(reason)
                 case film:
                     unfinished.add(film)
             advance(1)
     unfinished.checkpoint()
+
+
+def files_here(job: FilmJob) -> list[str]:
+    """Return the files of a film that all machines must see; a store they reach by themselves."""
+    return [file for file in job.files if not is_url(file)]
+
+
+def processes_for(jobs: list[FilmJob]) -> int:
+    return cpu_count() * (WAITING_A_PROCESSOR if any(is_url(job.path) for job in jobs) else 1)
 
 
 def check_rejects(rejects: list[tuple[str, str]], films: int, max_rejected: float, listed: Path) -> None:

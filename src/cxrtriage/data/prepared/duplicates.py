@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
+
+from cxrtriage.data.prepared.neighbours import close_pairs
 
 THUMBNAIL = 24  # pixels a side; 16 and 32 tell the films apart less well
 NEAR = 0.994  # correlation from which on two thumbnails are of one film
-DIRECTIONS = 8  # in which thumbnails are first compared; more let fewer pairs through but take longer to search
+DIRECTIONS = 24  # in which thumbnails are first compared; fewer let pairs through that all pixels then tell apart
 CHUNK = 16_384  # thumbnails that are held as floats at a time
 
 
@@ -46,8 +47,8 @@ def find_duplicates(images: np.ndarray, manifest: pd.DataFrame) -> pd.DataFrame:
     Notes
     -----
     No pair is missed for speed. Thumbnails are unit vectors, so a correlation of `NEAR` is a distance of at most
-    sqrt(2 - 2 NEAR), and seen along fewer directions two points only come closer. So a k-d tree over the
-    `DIRECTIONS` in which the set varies most finds all candidates.
+    sqrt(2 - 2 NEAR), and seen along fewer directions two points only come closer. So the points that are close in
+    the `DIRECTIONS` in which the set varies most are all the candidates.
 
     Examples
     --------
@@ -122,15 +123,14 @@ def _similar_pairs(thumbnails: np.ndarray) -> np.ndarray:
     if len(thumbnails) < 2:
         return np.empty((0, 2), dtype=int)
     sample = _units(thumbnails[:: 1 + len(thumbnails) // CHUNK])
-    directions = np.linalg.eigh(np.cov(sample, rowvar=False))[1][:, -DIRECTIONS:]
+    directions = np.linalg.eigh(np.cov(sample, rowvar=False))[1][:, : -DIRECTIONS - 1 : -1].astype(np.float32)
     points = np.concatenate([_units(chunk) @ directions for chunk in _chunks(thumbnails)])
-    distance = np.sqrt(2 - 2 * NEAR) + 1e-5  # and a little for rounding
-    candidates = KDTree(points).query_pairs(distance, output_type="ndarray")
-    correlations = [
-        (_units(thumbnails[chunk[:, 0]]) * _units(thumbnails[chunk[:, 1]])).sum(axis=1) for chunk in _chunks(candidates)
-    ]
-    near: np.ndarray = candidates[np.concatenate(correlations) >= NEAR]
-    return near
+    distance = np.sqrt(2 - 2 * NEAR) + 1e-4  # and a little for rounding
+    near = [np.empty((0, 2), dtype=int)]
+    for candidates in close_pairs(points, distance):
+        a, b = (_units(thumbnails[candidates[:, side]]) for side in (0, 1))
+        near.append(candidates[(a * b).sum(axis=1) >= NEAR])
+    return np.concatenate(near)
 
 
 def _units(thumbnails: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ file and what it imports load neither torch nor pandas, which keeps a worker sma
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import numpy as np
 from cxrtriage.config import Recipe
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.prepared.prepare import prepare_draws, prepare_mask
-from cxrtriage.errors import CxrTriageError, SourceError
+from cxrtriage.data.remote.address import Address, shown
+from cxrtriage.data.remote.fetch import Copy, at_hand, fetched
+from cxrtriage.errors import ConfigError, CxrTriageError, SourceError
 from cxrtriage.records import SourceImage
 
 INSIDE, OUTSIDE, UNKNOWN = 1, 0, 255  # values of a prepared mask
@@ -22,11 +25,19 @@ INSIDE, OUTSIDE, UNKNOWN = 1, 0, 255  # values of a prepared mask
 
 @dataclass(frozen=True, slots=True)
 class FilmJob:
-    """What to make of one film: `draws` picks, and those of its masks (manifest column -> path) that exist."""
+    """What to make of one film: `draws` picks, and those of its masks (manifest column -> path) that exist.
+
+    Paths may be URLs.
+    """
 
     path: str
     draws: int
     masks: dict[str, str]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The film and its masks."""
+        return self.path, *self.masks.values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +57,41 @@ class RejectedFilm:
 
 
 def prepare_job(recipe: Recipe, job: FilmJob) -> PreparedFilm | RejectedFilm:
-    """Read and prepare one film; whatever is wrong with it becomes a reason, not an error."""
+    """Read and prepare one film; whatever is wrong with it becomes a reason, not an error.
+
+    Raises
+    ------
+    ConfigError
+        If a store cannot be reached or gives no access, which would otherwise look like missing films.
+    """
+    return prepare_jobs(recipe, [job])[0]
+
+
+def prepare_jobs(recipe: Recipe, jobs: Sequence[FilmJob]) -> list[PreparedFilm | RejectedFilm]:
+    """Prepare several films one after the other, as `prepare_job` does; those of a store are fetched side by side."""
+    with fetched(file for job in jobs for file in job.files) as here:
+        return [_prepared(recipe, job, here) for job in jobs]
+
+
+def _prepared(recipe: Recipe, job: FilmJob, here: Mapping[Address, Path | Copy]) -> PreparedFilm | RejectedFilm:
     try:
-        source = read_film(Path(job.path), mapped=True)  # this process may die: see `workers`
+        source = read_film(here[job.path], mapped=True)  # this process may die: see `workers`
         images = prepare_draws(source, recipe, range(job.draws))
-        masks = {column: prepared_mask(Path(path), source, recipe) for column, path in job.masks.items()}
+        masks = {column: prepared_mask(here[path], source, recipe) for column, path in job.masks.items()}
+    except ConfigError:
+        raise
     except CxrTriageError as error:
         return RejectedFilm(str(error))
     except Exception as error:  # one strange film must not end a run of thousands
-        return RejectedFilm(f"cannot prepare {job.path}: {type(error).__name__}: {error}")
+        return RejectedFilm(f"cannot prepare {shown(job.path)}: {type(error).__name__}: {error}")
     return PreparedFilm(images, masks, film_facts(source))
 
 
-def prepared_mask(path: Path, source: SourceImage, recipe: Recipe) -> np.ndarray:
+def prepared_mask(place: Address | Copy, source: SourceImage, recipe: Recipe) -> np.ndarray:
     """Read a mask, whose size may differ from its film's, and prepare it; (S, S) uint8, INSIDE or OUTSIDE."""
     height, width = source.pixels.shape
-    mask = read_mask(path)
+    with at_hand(place) as path:
+        mask = read_mask(path)
     if mask.shape != (height, width):
         mask = cv2.resize(mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).view(bool)
     return np.where(prepare_mask(mask, source, recipe), INSIDE, OUTSIDE).astype(np.uint8)

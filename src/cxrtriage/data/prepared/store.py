@@ -70,7 +70,7 @@ class SetCard(BaseModel):
     seconds: float
 
 
-def other_order(folder: Path, what: str, found: SetOrder, wanted: SetOrder) -> ConfigError:
+def other_order(folder: Path | str, what: str, found: SetOrder, wanted: SetOrder) -> ConfigError:
     """Return the error for a folder that holds something else than is wanted."""
     return ConfigError(
         f"{folder} holds {what} made with {found.describe()}, but asked for is {wanted.describe()}. "
@@ -138,6 +138,12 @@ def read_card(path: Path) -> SetCard:
     try:
         return SetCard.model_validate_json((path / CARD).read_text())
     except (FileNotFoundError, NotADirectoryError):
+        store = str(path).partition("/")[0]
+        if store.endswith(":"):  # s3://bucket/set, as a path
+            raise SourceError(
+                f"a prepared set is read from a disk, expected a folder, found one in {store}//. Copy it here with the "
+                "store's own program, such as 'aws s3 cp --recursive', and give that folder."
+            ) from None
         raise SourceError(
             f"{path} holds no finished prepared set: {CARD} is missing. Run 'cxrtriage prepare' with --out {path}; "
             "if it was interrupted, the same command goes on where it was."

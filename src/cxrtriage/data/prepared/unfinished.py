@@ -22,6 +22,8 @@ import numpy as np
 from cxrtriage.atomic import disk_full_told, lock_or_refuse
 from cxrtriage.data.prepared.job import UNKNOWN, FilmJob, PreparedFilm
 from cxrtriage.data.prepared.store import CARD, IMAGES, MASKS, SetOrder, other_order
+from cxrtriage.data.remote.address import is_url
+from cxrtriage.data.remote.fetch import stamp
 from cxrtriage.errors import ConfigError, SourceError
 
 JOURNAL = "unfinished.jsonl"
@@ -208,10 +210,13 @@ def write_whole(file: io.FileIO, content: bytes | memoryview, path: Path) -> Non
             left = left[file.write(left) :]
 
 
-def stamps(job: FilmJob) -> list[list[int] | None]:
+def stamps(job: FilmJob) -> list[list[int | str] | None]:
     """Return size and time of change of a film's files, None for one that is missing: do they differ, try again."""
-    found: list[list[int] | None] = []
-    for path in (job.path, *job.masks.values()):
+    found: list[list[int | str] | None] = []
+    for path in job.files:
+        if is_url(path):
+            found.append(stamp(path))
+            continue
         try:
             status = Path(path).stat()
             found.append([status.st_size, status.st_mtime_ns])

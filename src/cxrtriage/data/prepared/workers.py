@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
+from tempfile import TemporaryDirectory
 from typing import Any, Self, TypeVar
 
 Item = TypeVar("Item")
@@ -55,7 +56,9 @@ class Workers:
     """
 
     def __init__(self, count: int) -> None:
-        self._workers = [_Worker() for _ in range(count)]
+        # of the workers alone: a worker that is ended in the middle leaves its copies of films there
+        self._temporary = TemporaryDirectory(prefix="cxrtriage-")
+        self._workers = [_Worker(self._temporary.name) for _ in range(count)]
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +66,7 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         while self._workers:
             self._workers.pop().stop()
+        self._temporary.cleanup()
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result | Died]:
         """Yield `function(item)` for each item, in order.
@@ -91,9 +95,10 @@ class Workers:
     def _hand_out(
         self, waiting: deque[int], end: int, function: Callable[[Item], Result], items: Sequence[Item]
     ) -> None:
-        for worker in self._workers:
-            while waiting and waiting[0] < end and len(worker.in_hand) < ITEMS_IN_HAND:
-                worker.give(waiting.popleft(), function, items)
+        for in_hand in range(1, ITEMS_IN_HAND + 1):  # by turns, so that the last items are shared by all
+            for worker in self._workers:
+                if waiting and waiting[0] < end and len(worker.in_hand) < in_hand:
+                    worker.give(waiting.popleft(), function, items)
 
     def _answering(self) -> list["_Worker"]:
         """Wait until at least one worker has answered or died, and return those that have."""
@@ -114,20 +119,20 @@ class Workers:
 
     def _replace(self, worker: "_Worker") -> None:
         worker.stop()
-        self._workers[self._workers.index(worker)] = _Worker()
+        self._workers[self._workers.index(worker)] = _Worker(self._temporary.name)
 
 
 class _Worker:
     """One process, the pipe to it, and the items it was given and has not answered yet, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, temporary: str) -> None:
         self.connection, theirs = Pipe()
         code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import answer; answer({theirs.fileno()})"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **ONE_THREAD},
+            env={**os.environ, **ONE_THREAD, "TMPDIR": temporary},
         )
         theirs.close()
         self.started = False

@@ -145,7 +145,7 @@ class WatchedFolder:
             number += 1
             target = refused / f"{name}.{number}"
         with replacing(target.with_name(f"{target.name}.txt")) as temporary:
-            temporary.write_text(f"Not taken: {why}\n")
+            temporary.write_text(f"Not taken: {why}\n", encoding="utf-8")
         path.rename(target)
 
 

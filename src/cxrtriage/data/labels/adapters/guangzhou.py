@@ -32,7 +32,7 @@ def guangzhou(folder: Path, images: Path | None = None) -> pd.DataFrame:
     Kermany et al., Identifying medical diagnoses and treatable diseases by image-based deep learning, Cell 2018.
     """
     root = Path(folder) if images is None else Path(images)
-    films = [film for film in find_films([root]) if film.parent.name in LABELS]
+    films = [film for film in map(Path, find_films([root])) if film.parent.name in LABELS]
     if not films:
         raise SourceError(f"{root} holds no films in folders named NORMAL and PNEUMONIA. Give the set's folder.")
     stems = pd.Series([film.stem for film in films])
