@@ -252,9 +252,12 @@ def test_a_look_at_the_port_takes_no_association_away(door: Door) -> None:
     with door(max_associations=1) as receiver:
         for _ in range(3):
             socket.create_connection(("127.0.0.1", receiver.port)).close()
-        time.sleep(0.5)
-        with association(receiver.port) as peer:
-            assert peer.is_established
+
+        def answers() -> bool:
+            with association(receiver.port) as peer:
+                return bool(peer.is_established)
+
+        wait_until(answers)
 
 
 def test_more_associations_than_allowed_are_rejected_for_the_time_being(door: Door) -> None:

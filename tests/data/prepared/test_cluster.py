@@ -189,7 +189,7 @@ def test_an_address_at_which_nothing_answers_is_told_at_once(address: str, messa
     began = time.monotonic()
     with pytest.raises(ConfigError, match=message):
         Cluster(address, no_files)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # Ray itself would try for three minutes
 
 
 def test_without_ray_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ def test_a_message_without_end_is_cut_off(sqlite: Engine, monkeypatch: pytest.Mo
 
 
 def test_a_slow_peer_is_cut_off_and_holds_up_nobody(sqlite: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MESSAGE_S", 0.3)
+    monkeypatch.setattr(listener, "MESSAGE_S", 2)
     with node(sqlite) as running, socket.create_connection(("127.0.0.1", running.port), timeout=30) as slow:
         slow.sendall(b"\x0bMSH")
         assert send(running, written.orm()) == ("AA", "M1")
@@ -202,9 +202,9 @@ def test_a_slow_peer_is_cut_off_and_holds_up_nobody(sqlite: Engine, monkeypatch:
 
 
 def test_a_peer_that_is_silent_between_messages_stays(sqlite: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MESSAGE_S", 0.1)
+    monkeypatch.setattr(listener, "MESSAGE_S", 0.5)
     with node(sqlite) as running, socket.create_connection(("127.0.0.1", running.port), timeout=30) as peer:
-        threading.Event().wait(0.4)
+        threading.Event().wait(1)
         peer.sendall(framed(written.orm()))
         assert b"MSA|AA|M1" in peer.recv(4096)
 

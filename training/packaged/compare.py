@@ -1,0 +1,130 @@
+"""Compare ways of training one trunk, on validation films and on a hospital that none of them saw.
+
+    python -m training.packaged.compare DATA OUT [--seeds 2] [--films-seen 12000] [--ways NAME ...]
+
+OUT is the folder of `python -m training.packaged`, whose prepared films and lungs are used. Shenzhen is left out of
+every training and wholly tested on (the finder of the lungs saw its outlines). Goes out: OUT/compare with the scores of
+each run, and `compare.md`: AUROCs, differences from the first way with 95 % intervals over patients and seeds, and how
+well a probe tells the source from the features. Runs that are there are not made again.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cxrtriage.data.prepared.store import PreparedSet
+from cxrtriage.experiments.statistics import ArmScores, arm_scores, difference, mean_over_seeds
+from cxrtriage.experiments.verdicts import signed
+from cxrtriage.model.lungs import LungFinder, lung_boxes
+from training.packaged import films as sets
+from training.packaged.parts import imagenet_weights, joined, made_finder, made_lungs
+from training.packaged.probe import pooled, source_told
+from training.packaged.trunk import scored, train_trunk
+
+logger = logging.getLogger("training")
+
+NEVER_SEEN = "shenzhen"
+NIH = {"nih": 0.2, "nih128": 0.8}
+WITH_CHILDREN = {"nih": 0.16, "nih128": 0.64, "guangzhou": 0.2}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Way:
+    """How a trunk is trained; see `trunk.train_trunk`."""
+
+    title: str
+    shares: Mapping[str, float]
+    imagenet: bool = True
+    unlearn_source: bool = False
+    films_seen: float = 1.0  # times those of the others
+
+
+WAYS = {
+    "imagenet": Way("ImageNet start, NIH", NIH),
+    "plain": Way("plain start", NIH, imagenet=False),
+    "plain-longer": Way("plain start, three times the films seen", NIH, imagenet=False, films_seen=3.0),
+    "unlearned": Way("ImageNet start, source unlearned", NIH, unlearn_source=True),
+    "children": Way("ImageNet start, with Guangzhou's children", WITH_CHILDREN),
+    "children-unlearned": Way("the same, source unlearned", WITH_CHILDREN, unlearn_source=True),
+}
+
+
+def main(data: Path, out: Path, ways: Sequence[str], *, seeds: int, films_seen: int) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    films = sets.public_films(data, out / "films")
+    finder = made_finder(films, out)
+    lungs = made_lungs(finder, films, out)
+    folder = out / "compare"
+    folder.mkdir(exist_ok=True)
+    for seed in range(seeds):
+        for name in ways:
+            if not (folder / f"{name}-{seed}.json").exists():
+                logger.info("%s, seed %d", WAYS[name].title, seed)
+                perform(WAYS[name], seed, films_seen, films, finder, lungs, folder / f"{name}-{seed}")
+            (folder / "compare.md").write_text(table(folder, ways))
+
+
+def perform(
+    way: Way, seed: int, films_seen: int, films: PreparedSet, finder: LungFinder, lungs: np.ndarray, to: Path
+) -> None:
+    """Train a trunk without the hospital that is left out, and write what it says of the films."""
+    manifest = films.manifest.copy()
+    left_out = manifest["source"] == NEVER_SEEN
+    manifest.loc[left_out, "split"] = "test"
+    trunk = train_trunk(
+        dataclasses.replace(films, manifest=manifest),
+        lungs,
+        imagenet_weights() if way.imagenet else None,
+        way.shares,
+        seed,
+        int(films_seen * way.films_seen),
+        unlearn_source=way.unlearn_source,
+    )
+    rows = np.flatnonzero(left_out | ((manifest["source"] == "nih128") & (manifest["split"] == "validation")))
+    scores = manifest.iloc[rows][["patient_id", "source", "label"]].rename(columns={"patient_id": "patient"})
+    scores["logit"] = scored(trunk, films, lung_boxes(torch.from_numpy(lungs).float() / 255), rows)
+    scores.to_csv(to.with_suffix(".csv"), index_label="film", float_format="%.5g")
+    network = joined(finder, trunk, trunk)
+    told = source_told(films, lambda rows: pooled(network, films, rows, network.crop))
+    to.with_suffix(".json").write_text(json.dumps({"source_told": told}))
+
+
+def table(folder: Path, ways: Sequence[str]) -> str:
+    """Return Markdown of the seeds that every way has been run with."""
+    counts = [len(list(folder.glob(f"{name}-?.json"))) for name in ways]
+    head = ["trained", "nih128, validation", "difference", "Shenzhen, never seen", "difference", "source told"]
+    lines = [head, ["---"] * len(head)]
+    first: dict[str, ArmScores] = {}
+    for name, seeds in zip(ways, counts, strict=True):
+        if not seeds:
+            continue
+        runs = [pd.read_csv(folder / f"{name}-{seed}.csv", index_col="film") for seed in range(seeds)]
+        line = [f"{WAYS[name].title} ({seeds})"]
+        for source in ("nih128", NEVER_SEEN):
+            arm = arm_scores([run[run["source"] == source] for run in runs])
+            found = mean_over_seeds(arm)
+            line.append(f"{found.estimate:.3f} ({found.lower:.3f} to {found.upper:.3f})")
+            against = first.setdefault(source, arm)
+            alike = len(against.found) == seeds and against is not arm
+            line.append(signed(difference(arm, against)) if alike else "")
+        told = [json.loads((folder / f"{name}-{seed}.json").read_text())["source_told"][0] for seed in range(seeds)]
+        lines.append([*line, f"{np.mean(told):.2f}"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--films-seen", type=int, default=12_000)
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
+    given = parser.parse_args()
+    main(given.data, given.out, given.ways, seeds=given.seeds, films_seen=given.films_seen)
