@@ -12,18 +12,20 @@ import argparse
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.experiments.statistics import ArmScores, arm_scores, difference, mean_over_seeds
 from cxrtriage.experiments.verdicts import signed
 from cxrtriage.model.lungs import LungFinder, lung_boxes
 from training.packaged import films as sets
+from training.packaged.heads import FindingsNamed, SourceAdversary
 from training.packaged.parts import imagenet_weights, joined, made_finder, made_lungs
 from training.packaged.probe import pooled, source_told
 from training.packaged.trunk import scored, train_trunk
@@ -35,6 +37,10 @@ NIH = {"nih": 0.2, "nih128": 0.8}
 WITH_CHILDREN = {"nih": 0.16, "nih128": 0.64, "guangzhou": 0.2}
 
 
+def unlearned(sources: Iterable[str]) -> list[nn.Module]:
+    return [SourceAdversary(list(sources))]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Way:
     """How a trunk is trained; see `trunk.train_trunk`."""
@@ -42,7 +48,7 @@ class Way:
     title: str
     shares: Mapping[str, float]
     imagenet: bool = True
-    unlearn_source: bool = False
+    heads: Callable[[Mapping[str, float]], Sequence[nn.Module]] = lambda _: ()
     films_seen: float = 1.0  # times those of the others
 
 
@@ -50,9 +56,10 @@ WAYS = {
     "imagenet": Way("ImageNet start, NIH", NIH),
     "plain": Way("plain start", NIH, imagenet=False),
     "plain-longer": Way("plain start, three times the films seen", NIH, imagenet=False, films_seen=3.0),
-    "unlearned": Way("ImageNet start, source unlearned", NIH, unlearn_source=True),
+    "unlearned": Way("ImageNet start, source unlearned", NIH, heads=unlearned),
+    "findings": Way("ImageNet start, findings named", NIH, heads=lambda _: [FindingsNamed()]),
     "children": Way("ImageNet start, with Guangzhou's children", WITH_CHILDREN),
-    "children-unlearned": Way("the same, source unlearned", WITH_CHILDREN, unlearn_source=True),
+    "children-unlearned": Way("the same, source unlearned", WITH_CHILDREN, heads=unlearned),
 }
 
 
@@ -85,7 +92,7 @@ def perform(
         way.shares,
         seed,
         int(films_seen * way.films_seen),
-        unlearn_source=way.unlearn_source,
+        way.heads(way.shares),
     )
     rows = np.flatnonzero(left_out | ((manifest["source"] == "nih128") & (manifest["split"] == "validation")))
     scores = manifest.iloc[rows][["patient_id", "source", "label"]].rename(columns={"patient_id": "patient"})

@@ -3,7 +3,7 @@
 import copy
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from cxrtriage.metrics import auroc
 from cxrtriage.model.lite0 import CHANNELS
 from cxrtriage.model.lung_lite import CROP_SIZE, Trunks
 from cxrtriage.model.lungs import crop, lung_boxes
-from training.packaged.adversary import SourceAdversary
 from training.packaged.films import of_split
 from training.packaged.views import exposed, moved
 
@@ -63,8 +62,7 @@ def train_trunk(
     shares: Mapping[str, float],
     seed: int,
     films_seen: int = FILMS_SEEN,
-    *,
-    unlearn_source: bool = False,
+    heads: Sequence[nn.Module] = (),
 ) -> Trunk:
     """Return the trunk with averaged weights.
 
@@ -77,7 +75,7 @@ def train_trunk(
     shares : of each source in a step's films; sources without training films are left out
     seed : of everything drawn
     films_seen : in all
-    unlearn_source : whether `adversary` makes the features say nothing of the source
+    heads : from `heads`, trained beside the classifier on the same features, and thrown away
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -88,10 +86,7 @@ def train_trunk(
     trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(trunk).eval()
     depthwise_in_fp32(trunk)
-    adversary = SourceAdversary(CHANNELS, list(shares))
-    learning = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
-    if unlearn_source:
-        learning += list(adversary.parameters())
+    learning = [each for module in (trunk, *heads) for each in module.parameters() if each.requires_grad]
     groups = [
         {"params": [parameter for parameter in learning if parameter.ndim > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [parameter for parameter in learning if parameter.ndim <= 1], "weight_decay": 0.0},
@@ -112,8 +107,8 @@ def train_trunk(
             features = trunk.features(pictures)
             logits = trunk.logits(features)
         loss = F.binary_cross_entropy_with_logits(logits.float(), truth * (1 - 2 * noise) + noise)
-        if unlearn_source:
-            loss = loss + adversary(features.float(), films.manifest["source"].iloc[rows], step / steps)
+        for head in heads:
+            loss = loss + head(features.float(), films.manifest.iloc[rows], step / steps)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(learning, 2.0)
