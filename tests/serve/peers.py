@@ -142,7 +142,7 @@ class Node:
         with socket.socket() as trial:
             return trial.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def wait_until(self, condition: Any, limit_s: float = 40) -> None:
+    def wait_until(self, condition: Any, limit_s: float = 120) -> None:
         deadline = time.monotonic() + limit_s
         while not condition():
             assert time.monotonic() < deadline, f"waited {limit_s} s in vain:\n{self.log.read_text()[-3000:]}"

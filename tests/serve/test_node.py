@@ -39,7 +39,7 @@ pytestmark = [
     for warning in ("pytest.PytestUnraisableExceptionWarning", "pytest.PytestUnhandledThreadExceptionWarning")
 ]
 
-QUICK = "[worker]\nattempts = 2\nbackoff_s = 0.1\nfilm_limit_s = 3\n"
+QUICK = "[worker]\nattempts = 2\nbackoff_s = 0.1\nfilm_limit_s = 8\n"
 PERSON = {"PatientName": "Verysecret^Name", "PatientID": "SECRETID", "PatientBirthDate": "19501231"}
 
 # Opening the film with this Study ID kills or stops the process, as a crashing or hanging decoder in C would
@@ -282,7 +282,7 @@ def _send_until_acknowledged(port: int, paths: list[Path]) -> set[str]:
     missing = {path.stem: path for path in paths}
     missing = {f"1.2.{name}": path for name, path in missing.items()}
     done = set()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(done) < len(paths):
         assert time.monotonic() < deadline
         with association(port) as peer:

@@ -160,7 +160,7 @@ def test_a_film_sent_again_after_its_deletion_is_kept_without_new_rows_and_goes_
 def test_a_node_deletes_daily_until_it_stops(engine: Engine, home: Path) -> None:
     stopping = threading.Event()
     keep_retaining(engine, home, 30, stopping)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(films(home)) > 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)

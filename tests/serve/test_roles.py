@@ -17,7 +17,7 @@ from cxrtriage.serve.database import open_database, reading
 from cxrtriage.serve.tables import job, result
 from serve.peers import dcmtk, free_port, role_of_node
 
-WAIT_S = 90
+WAIT_S = 180
 
 
 def wait_until(home: Path, condition: Callable[[], bool]) -> None:

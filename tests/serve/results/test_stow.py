@@ -31,7 +31,7 @@ STORED = json.dumps({"00081199": {"vr": "SQ", "Value": [{}]}}).encode()
 
 
 def settings(url: str) -> NodeSettings:
-    return NodeSettings(stow=StowSettings(url=url), delivery=DeliverySettings(limit_s=1))
+    return NodeSettings(stow=StowSettings(url=url), delivery=DeliverySettings(limit_s=3))
 
 
 def test_orthanc_takes_it_and_holds_it_once(home: Home, orthanc: Orthanc) -> None:

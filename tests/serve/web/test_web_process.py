@@ -21,7 +21,7 @@ from cxrtriage.serve.tables import audit, heartbeat
 from cxrtriage.serve.web.app import _listen
 from serve.peers import free_port
 
-STARTS_IN_S = 60.0
+STARTS_IN_S = 120.0
 
 
 @contextmanager
