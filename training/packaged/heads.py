@@ -52,7 +52,7 @@ class FindingsNamed(nn.Module):
         self.head = nn.Linear(CHANNELS, len(NIH_FINDINGS))
 
     def forward(self, features: Tensor, films: pd.DataFrame, _: float) -> Tensor:
-        known = torch.from_numpy(films["source"].isin(["nih", "nih128"]).to_numpy())
+        known = torch.tensor(films["source"].isin(["nih", "nih128"]).tolist())
         named = [[finding in str(told).split("|") for finding in NIH_FINDINGS] for told in films["finding"]]
         loss = F.binary_cross_entropy_with_logits(self.head(features), torch.tensor(named).float(), reduction="none")
         return (loss.sum(dim=1) * known).mean()
