@@ -104,6 +104,7 @@ def _set_aside(manifest: pd.DataFrame, card: ModelCard) -> Iterator[tuple[str, s
         for row in manifest.itertuples():
             path = str(row.path)
             age = getattr(row, "age", None)
+            age = None if pd.isna(age) else age  # then what the film's header tells counts
             try:
                 source = read_film(Path(path))
                 reason = gate.reason_against(source, prepare_film(source, card.recipe), card, age)

@@ -73,6 +73,9 @@ def test_a_shadow_model_scores_what_is_unread_and_what_comes_and_raises_nothing(
     assess_all(engine, shadow, 0.99)
     with reading(engine) as connection:
         assert set(connection.execute(select(study.c.rank)).scalars()) == {priority.ROUTINE}
+    with pytest.raises(ConfigError, match="is the active one, and would leave the node without"):
+        models.add_model(engine, tmp_path, model_file, "shadow")
+    assert roles(engine) == {first: "active", shadow: "shadow"}
 
 
 def test_a_change_of_model_scores_open_studies_again_keeps_results_and_can_be_taken_back(

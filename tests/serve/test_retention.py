@@ -143,8 +143,18 @@ def test_a_disk_that_fails_half_way_leaves_a_record_and_the_next_run_goes_on(
 def test_a_film_sent_again_after_its_deletion_is_kept_without_new_rows_and_goes_with_the_next_run(
     engine: Engine, home: Path, tmp_path: Path
 ) -> None:
-    retain(engine, home, 30, actor="ann")
     path = film(tmp_path / "a.dcm", 1, StudyInstanceUID="1.1", SOPInstanceUID="1.9.9")
+    with FilmStore(home, engine, 0.001) as store:
+        part = Path(shutil.copy(path, store.incoming / "new.dcm"))
+        store.keep(part, read_header(part), "SENDER")
+        part.unlink()
+    with engine.begin() as connection:
+        connection.execute(update(job).values(state="done"))
+    retain(engine, home, 30, actor="ann")
+    assert films(home).count("1.1") == 3  # nobody has seen the new film: the study is on the list again
+    set_study(engine, ["1.1"], read_at=now() - timedelta(days=40))
+    retain(engine, home, 30, actor="ann")
+    assert "1.1" not in films(home)
     with FilmStore(home, engine, 0.001) as store:
         for _ in range(2):
             part = Path(shutil.copy(path, store.incoming / "again.dcm"))

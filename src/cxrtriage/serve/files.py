@@ -31,7 +31,7 @@ from cxrtriage.serve import audit, queue
 from cxrtriage.serve.database import insert_new, now, reading
 from cxrtriage.serve.header import Header, NotUnderstoodError, read_header
 from cxrtriage.serve.tables import instance, patient, study
-from cxrtriage.serve.worklist import priority
+from cxrtriage.serve.worklist import priority, reviews
 
 LOGGER = logging.getLogger(__name__)
 LOCK = "lock"  # in each receiver's folder
@@ -233,6 +233,7 @@ def _insert(connection: Connection, header: Header, calling_ae: str, door: Door)
     )
     if instance_id is None:
         return False
+    _put_back(connection, study_id, door)
     person = header.patient
     connection.execute(
         patient.insert().values(
@@ -255,3 +256,10 @@ def _insert(connection: Connection, header: Header, calling_ae: str, door: Door)
         detail={"sop_instance_uid": header.sop_instance_uid},
     )
     return True
+
+
+def _put_back(connection: Connection, study_id: int, door: Door) -> None:
+    """Put a study that was read back on the list, since a film of it comes that nobody has seen."""
+    this = study.c.id == study_id
+    if connection.execute(select(study.c.read_at).where(this).with_for_update()).scalar_one() is not None:
+        reviews.reopen(connection, study_id, door.actor)

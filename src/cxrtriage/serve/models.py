@@ -198,6 +198,10 @@ def find(connection: Connection, beginning: str) -> ModelVersion:
 
 def _give_role(connection: Connection, sha256: str, role: str, actor: str) -> None:
     table = model_version.c
+    if role == "shadow" and connection.execute(select(table.role).where(table.sha256 == sha256)).scalar() == "active":
+        raise ConfigError(
+            f"model {sha256[:12]} is the active one, and would leave the node without. Activate another model first."
+        )
     if role == "active":
         connection.execute(update(model_version).where(table.role == "active").values(role="retired"))
     values: dict[str, Any] = {"role": role}

@@ -58,7 +58,15 @@ def keep_beating(engine: Engine, name: str, stopping: threading.Event, note: Cal
     def beat_on() -> None:
         while not stopping.is_set():
             with suppress(SQLAlchemyError):  # the work itself says that the database does not answer
-                beat(engine, name, note())
+                beat(engine, name, _told(note))
             stopping.wait(BEAT_S)
 
     threading.Thread(target=beat_on, name="heartbeat", daemon=True).start()
+
+
+def _told(note: Callable[[], str]) -> str:
+    """Return the note; a disk that does not answer is trouble to tell, not the end of the signs of life."""
+    try:
+        return note()
+    except OSError as error:
+        return f"The disk does not answer ({error.strerror})."

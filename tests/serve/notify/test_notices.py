@@ -187,6 +187,20 @@ def test_a_study_read_as_not_abnormal_goes_no_further_and_an_abnormal_one_does(
     assert max(step for step, _, _ in node.told()) == steps
 
 
+def test_a_report_that_does_not_say_what_it_found_takes_back_nobodys_word(node: Node, ordered: str) -> None:
+    with node.engine.begin() as connection:
+        key, given = node.key(ordered), {"settings": node.settings, "home": node.home}
+        reviews.give_verdict(connection, key, "reader", "emergent", score_visible=False, **given)
+        reviews.mark_read(connection, key, "final report", None, **given)
+    node.pass_minutes(31)
+    node.escalate()
+    assert node.told()[-1] != SMITH
+    node.pass_minutes(62)
+    node.escalate()
+    node.pass_minutes(62)
+    assert [left.study_instance_uid for left in node.unanswered()] == [ordered]
+
+
 def test_contacts_that_lead_in_a_circle_are_told_once_each(node: Node, ordered: str) -> None:
     node.write_table("key,match,email,webhook,next\na,4711,a@x.example,,b\nb,,b@x.example,,a\n")
     node.tell(ordered)

@@ -129,8 +129,11 @@ def test_reading_takes_it_off_the_list_and_goes_on_and_can_be_undone(node: Pages
     assert "read, abnormal" in page
     assert "Undo" in page
     second = node.client("bob", "reader")
-    second.post(f"/studies/{node.uid(FLAGGED)}/read", data={"finding": "normal"})
-    assert row_of(node, FLAGGED).read_by == "ada"  # the first counts
+    answer = second.post(f"/studies/{node.uid(FLAGGED)}/read", data={"finding": "normal"})
+    assert answer.status_code == 409
+    assert "ada has meanwhile read this study as abnormal" in answer.text
+    second.post(f"/studies/{node.uid(FLAGGED)}/read")
+    assert (row_of(node, FLAGGED).read_by, row_of(node, FLAGGED).reported_abnormal) == ("ada", True)  # the first counts
     reader.post(f"/studies/{node.uid(FLAGGED)}/reopen")
     assert row_of(node, FLAGGED).read_at is None
     assert reader.get(f"/studies/{node.uid(FLAGGED)}/next").headers["location"] == f"/studies/{node.uid(LESS)}"
@@ -144,6 +147,11 @@ def test_a_verdict_is_kept_with_what_the_reader_had_seen(node: PagesNode, reader
     reader.post(f"/studies/{node.uid(NORMAL)}/verdict", data={"verdict": "emergent"})
     assert row_of(node, NORMAL).rank == 2
     assert reader.post(f"/studies/{node.uid(LATERAL)}/verdict", data={"verdict": "agree"}).status_code == 409
+    page = reader.get(f"/studies/{node.uid(FLAGGED)}").text
+    assert '<input type="hidden" name="score" value="0.91">' in page
+    changed = reader.post(f"/studies/{node.uid(FLAGGED)}/verdict", data={"verdict": "agree", "score": 0.5})
+    assert (changed.status_code, len(rows_of(node.engine, review))) == (409, 2)
+    assert "the score has changed" in changed.text
     history = reader.get(f"/studies/{node.uid(FLAGGED)}").text
     assert "ada disagrees with the model" in history
 

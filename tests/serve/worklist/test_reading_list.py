@@ -101,6 +101,9 @@ def test_what_is_not_assessed_says_why_and_never_looks_normal(rows: Rows) -> Non
 def test_search_finds_name_number_accession_and_uid_and_takes_signs_literally(rows: Rows) -> None:
     rows.study(person="MÜLLER^ANNA", patient_id="X_7", accession_number="ACC9")
     rows.study(person="SMITH^BO", patient_id="XY7", accession_number="")
+    for part in ("müller", "MÜLLER", "Müller, Anna", "anna müller", "MÜLLER^ANNA"):
+        assert uids(rows.engine, search=part) == ["1.2.3.1"], part
+    assert uids(rows.engine, search="müller, bo") == uids(rows.engine, search=",") == []
     for part, expected in {"smith": ["1.2.3.2"], "x_7": ["1.2.3.1"], "acc9": ["1.2.3.1"], "2.3.2": ["1.2.3.2"]}.items():
         assert uids(rows.engine, search=part) == expected, part
     assert uids(rows.engine, search="%") == []

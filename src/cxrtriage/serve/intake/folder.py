@@ -156,7 +156,7 @@ def _files_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
         for path in (Path(root, name) for name in sorted(names) if not name.startswith(".")):
             try:
                 status = path.lstat()
-            except FileNotFoundError:
+            except OSError:  # taken away meanwhile, or in a folder that this process may list but not enter
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield path, status

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, or_, select, update
 
 from cxrtriage.errors import ConfigError
 from cxrtriage.serve import audit
@@ -27,7 +27,7 @@ from cxrtriage.serve.hl7.orders import order_of
 from cxrtriage.serve.notify.recipients import Contact, find, names_of, read_recipients
 from cxrtriage.serve.results import outbox
 from cxrtriage.serve.settings import NodeSettings
-from cxrtriage.serve.tables import notice, study
+from cxrtriage.serve.tables import notice, review, study
 
 SENDER_LOOKS_S = 60  # a notice that has been due for longer is not about to go on to the next contact
 MOST_UNANSWERED = 500
@@ -157,7 +157,7 @@ def unanswered(connection: Connection, now: datetime) -> list[Unanswered]:
     rows = connection.execute(
         select(notice, study.c.study_instance_uid, study.c.accession_number)
         .join_from(notice, study)
-        .where(~open_still, ~answered, or_(study.c.read_at.is_(None), study.c.reported_abnormal))
+        .where(~open_still, ~answered, ~_dealt_with())
         .order_by(notice.c.study_id.desc(), notice.c.id)
         .limit(MOST_UNANSWERED)
     ).all()
@@ -316,13 +316,22 @@ def _over(connection: Connection, study_id: int, contact: str) -> bool:
 
     That a radiologist read it as abnormal is no reason: by default that is what the notice is about.
     """
-    row = connection.execute(select(study).where(study.c.id == study_id)).one()
-    if row.read_at is not None and not row.reported_abnormal:
+    if connection.execute(select(study.c.id).where(study.c.id == study_id, _dealt_with())).first() is not None:
         return True
     over = and_(
         notice.c.study_id == study_id, or_(notice.c.acknowledged_at.is_not(None), notice.c.recipient == contact)
     )
     return connection.execute(select(notice.c.id).where(over).limit(1)).first() is not None
+
+
+def _dealt_with() -> ColumnElement[bool]:
+    """Return whether a `study` was read as normal, or read without a word and nobody had called it abnormal.
+
+    A report that does not say what it found takes back nobody's word.
+    """
+    called_abnormal = exists().where(review.c.study_id == study.c.id, review.c.abnormal)
+    read_without_a_word = and_(study.c.read_at.is_not(None), study.c.reported_abnormal.is_(None), ~called_abnormal)
+    return or_(study.c.reported_abnormal.is_(False), read_without_a_word)
 
 
 def _notice(row: Row[Any]) -> NoticeRow:

@@ -17,6 +17,7 @@ from cxrtriage.serve.settings import NodeSettings
 from cxrtriage.serve.tables import heartbeat
 from cxrtriage.serve.worklist import drift
 
+REPLACED_AFTER = timedelta(days=1)  # that long silent while another of its kind lives: a host renamed or gone
 DRIFT_KEPT_S = 600.0  # it reads half a year of results, and changes with the days
 
 
@@ -85,8 +86,12 @@ def _processes(connection: Connection, settings: NodeSettings) -> list[Banner]:
     expected |= {"listener"} if settings.hl7.port is not None else set()
     expected |= {"folder"} if settings.watch.folder is not None else set()
     silent_since = now() - timedelta(seconds=node_state.SILENT_S)
+    rows = connection.execute(select(heartbeat).order_by(heartbeat.c.process)).all()
+    alive = {row.name for row in rows if row.seen_at >= silent_since}
     found = []
-    for row in connection.execute(select(heartbeat).order_by(heartbeat.c.process)).all():
+    for row in rows:
+        if row.seen_at < now() - REPLACED_AFTER and row.name in alive:
+            continue
         if row.seen_at < silent_since and row.name in expected:
             since = f"{row.seen_at.astimezone():%d %b %H:%M}"
             text = f"The {row.process} has given no sign of life since {since}. Tell whoever runs this node."

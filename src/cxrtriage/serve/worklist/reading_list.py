@@ -8,6 +8,7 @@
 While scores are hidden (shadow mode, or the model is off) only STAT orders and persons make a study urgent.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -222,9 +223,11 @@ def _rank(hidden: bool) -> ColumnElement[int]:
     if not hidden:
         return study.c.rank
     stat = exists().where(
-        imaging_order.c.priority == "stat", order_matches(study.c.study_instance_uid, study.c.accession_number)
+        imaging_order.c.priority == "stat",
+        order_matches(study.c.study_instance_uid, study.c.accession_number),
+        or_(study.c.person_ranked_at.is_(None), imaging_order.c.received_at > study.c.person_ranked_at),
     )
-    return func.coalesce(study.c.person_rank, case((stat, EMERGENT), else_=ROUTINE))
+    return case((stat, EMERGENT), else_=func.coalesce(study.c.person_rank, ROUTINE))
 
 
 def _order(settings: NodeSettings, now: datetime, hidden: bool) -> list[Any]:
@@ -243,9 +246,9 @@ def _matching(search: str) -> list[Any]:
     if not search.strip():
         return []
     part = search.strip().lower()
-    of_patient = or_(
-        *(func.lower(column).contains(part, autoescape=True) for column in (patient.c.name, patient.c.patient_id))
-    )
+    parts = re.split(r"[\s,^]+", part.strip(" ,^")) if part.strip(" ,^") else [part]  # as the page shows it, or DICOM
+    named = and_(*(_in_name(each) for each in parts))
+    of_patient = or_(named, func.lower(patient.c.patient_id).contains(part, autoescape=True))
     return [
         or_(
             func.lower(study.c.accession_number).contains(part, autoescape=True),
@@ -253,6 +256,15 @@ def _matching(search: str) -> list[Any]:
             study.c.id.in_(select(instance.c.study_id).join_from(instance, patient).where(of_patient)),
         )
     ]
+
+
+def _in_name(part: str) -> ColumnElement[bool]:
+    """Return the condition that a name holds a part in lower case; a database's own `lower` may know ASCII only."""
+    forms = (part.upper(), part.capitalize())
+    return or_(
+        func.lower(patient.c.name).contains(part, autoescape=True),
+        *(patient.c.name.contains(form, autoescape=True) for form in forms),
+    )
 
 
 def _studies(connection: Connection, settings: NodeSettings, now: datetime, keys: list[int]) -> list[StudyRow]:

@@ -41,10 +41,18 @@ def look(request: Request, visitor: Reader, uid: str, finding: Annotated[Finding
 
 
 @router.post("/studies/{uid}/verdict")
-def give_verdict(request: Request, visitor: Reader, uid: str, verdict: Annotated[reviews.Verdict, Form()]) -> Response:
-    """Keep what the reader says of the score, with whether he had seen it."""
+def give_verdict(
+    request: Request,
+    visitor: Reader,
+    uid: str,
+    verdict: Annotated[reviews.Verdict, Form()],
+    score: Annotated[float | None, Form()] = None,
+) -> Response:
+    """Keep what the reader says of the score that the page showed, with whether he had seen it."""
     node = node_of(request)
     row, seen = _opened(node, visitor, uid)
+    if verdict != "emergent" and score not in (None, row.probability):
+        raise HTTPException(409, "the score has changed since the page was opened. Look again.")
     if verdict != "emergent" and not seen.shown:
         raise HTTPException(409, "there is no score on the page to agree or disagree with.")
     with node.engine.begin() as connection:
@@ -68,8 +76,15 @@ def mark_read(request: Request, visitor: Reader, uid: str, finding: Annotated[Fi
     following = after(node, uid, left=True)  # from where the study still stands
     abnormal = {"normal": False, "abnormal": True}.get(finding)
     with node.engine.begin() as connection:
-        this = select(study.c.read_at).where(study.c.id == row.study_id).with_for_update()
-        if connection.execute(this).scalar_one() is None:  # of two readers the first counts
+        this = select(study).where(study.c.id == row.study_id).with_for_update()
+        before = connection.execute(this).one()
+        if before.read_at is not None and None not in (abnormal, before.reported_abnormal):
+            if abnormal != before.reported_abnormal:
+                as_what = "abnormal" if before.reported_abnormal else "normal"
+                raise HTTPException(
+                    409, f"{before.read_by} has meanwhile read this study as {as_what}. Undo that first, or talk."
+                )
+        elif before.read_at is None or abnormal is not None:
             reviews.mark_read(connection, row.study_id, visitor.name, abnormal, settings=node.settings, home=node.home)
     return RedirectResponse(following, 303)
 
