@@ -90,3 +90,9 @@ def test_manifest_prepare_and_phantom_meet_in_files(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "prepared")
     assert open_prepared(tmp_path / "prepared").recipe == Recipe(size=64, contrast="none")
+
+
+def test_a_value_out_of_range_ends_in_one_sentence(tmp_path: Path) -> None:
+    done = cxrtriage("prepare", "films.csv", "--size", 0, "--out", tmp_path / "prepared")
+    assert done.returncode == 1
+    assert done.stderr == "ConfigError: --size cannot be 0: input should be greater than or equal to 32.\n"

@@ -83,3 +83,10 @@ def test_patients_with_one_film_leak_nothing() -> None:
     films = make_films(films_each=1).manifest
     split = leaking_split(films, 0, 2, seed=0)
     assert ((split == "train") == (films["split"] == "train")).all()
+
+
+def test_a_leak_for_which_there_is_no_room_is_refused() -> None:
+    films = make_films().manifest
+    few = films.drop(films.index[films["split"] == "train"][4:]).reset_index(drop=True)
+    with pytest.raises(ConfigError, match=r"take the place of training films, of which there are 4\. Take more"):
+        leaking_split(few, 0, 2, seed=0)

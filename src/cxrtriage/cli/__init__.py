@@ -81,6 +81,15 @@ def main() -> None:
     except CxrTriageError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
+    except ValueError as error:
+        from pydantic import ValidationError  # not for commands that end well
+
+        if not isinstance(error, ValidationError):
+            raise
+        first = error.errors()[0]
+        name = str(first["loc"][0]).removesuffix("_s").replace("_", "-") if first["loc"] else "settings"
+        print(f"ConfigError: --{name} cannot be {first['input']!r}: {first['msg'].lower()}.", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             print("interrupted; the same command goes on from here.", file=sys.stderr)

@@ -91,6 +91,11 @@ def leaking_split(films: pd.DataFrame, fold: int, folds: int, seed: int) -> np.n
     Returns
     -------
     (N,) str: "train", "validation", "test", or "" for films left out
+
+    Raises
+    ------
+    ConfigError
+        If there are too few training films to make room.
     """
     split = films["split"].to_numpy(dtype=object).copy()
     tested = np.flatnonzero(split == "test")
@@ -102,6 +107,12 @@ def leaking_split(films: pd.DataFrame, fold: int, folds: int, seed: int) -> np.n
     rest = np.setdiff1d(tested, np.flatnonzero(in_fold))
     leaks = rest[films["patient_id"].iloc[rest].isin(set(films["patient_id"][in_fold])).to_numpy()]
     split[rest] = ""
+    room = int((split == "train").sum())
+    if len(leaks) > room:
+        raise ConfigError(
+            f"{len(leaks)} films of tested patients are to take the place of training films, of which there are {room}. "
+            "Take more training films (--films), or a split with fewer films to test on."
+        )
     making_room = np.random.default_rng([seed, fold]).choice(
         np.flatnonzero(split == "train"), len(leaks), replace=False
     )

@@ -121,7 +121,9 @@ class ModelCard(BaseModel):
     def calibrated_at(self) -> float | None:
         """The share of abnormal films at which the probabilities hold; None where the model is not calibrated."""
         prevalence = self.validation.get("prevalence")
-        return prevalence if isinstance(prevalence, float) else None
+        if self.validation.get("not_calibrated") or not isinstance(prevalence, float):
+            return None
+        return prevalence if 0 < prevalence < 1 else None
 
     @property
     def not_determined(self) -> list[str]:
