@@ -104,26 +104,36 @@ def perform(
 
 
 def table(folder: Path, ways: Sequence[str]) -> str:
-    """Return Markdown of the seeds that every way has been run with."""
-    counts = [len(list(folder.glob(f"{name}-?.json"))) for name in ways]
-    head = ["trained", "nih128, validation", "difference", "Shenzhen, never seen", "difference", "source told"]
+    """Return Markdown of the runs that are there; differences from the first way are over the seeds of both."""
+    head = ["trained (seeds)", "nih128, validation", "difference", "Shenzhen, never seen", "difference", "source told"]
     lines = [head, ["---"] * len(head)]
-    first: dict[str, ArmScores] = {}
-    for name, seeds in zip(ways, counts, strict=True):
-        if not seeds:
+    first = runs_of(folder, ways[0])
+    for name in ways:
+        runs = runs_of(folder, name)
+        if not runs:
             continue
-        runs = [pd.read_csv(folder / f"{name}-{seed}.csv", index_col="film") for seed in range(seeds)]
-        line = [f"{WAYS[name].title} ({seeds})"]
+        line = [f"{WAYS[name].title} ({len(runs)})"]
         for source in ("nih128", NEVER_SEEN):
-            arm = arm_scores([run[run["source"] == source] for run in runs])
-            found = mean_over_seeds(arm)
+            found = mean_over_seeds(scores_of(runs, source))
             line.append(f"{found.estimate:.3f} ({found.lower:.3f} to {found.upper:.3f})")
-            against = first.setdefault(source, arm)
-            alike = len(against.found) == seeds and against is not arm
-            line.append(signed(difference(arm, against)) if alike else "")
-        told = [json.loads((folder / f"{name}-{seed}.json").read_text())["source_told"][0] for seed in range(seeds)]
+            both = min(len(runs), len(first))
+            beside = difference(scores_of(runs[:both], source), scores_of(first[:both], source))
+            line.append("" if name == ways[0] else signed(beside))
+        told = [
+            json.loads((folder / f"{name}-{seed}.json").read_text())["source_told"][0] for seed, _ in enumerate(runs)
+        ]
         lines.append([*line, f"{np.mean(told):.2f}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def runs_of(folder: Path, name: str) -> list[pd.DataFrame]:
+    """Return the scores of a way's finished runs, by seed."""
+    finished = len(list(folder.glob(f"{name}-[0-9]*.json")))
+    return [pd.read_csv(folder / f"{name}-{seed}.csv", index_col="film") for seed in range(finished)]
+
+
+def scores_of(runs: Sequence[pd.DataFrame], source: str) -> ArmScores:
+    return arm_scores([run[run["source"] == source] for run in runs])
 
 
 if __name__ == "__main__":

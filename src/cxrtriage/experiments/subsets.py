@@ -110,8 +110,8 @@ def leaking_split(films: pd.DataFrame, fold: int, folds: int, seed: int) -> np.n
     room = int((split == "train").sum())
     if len(leaks) > room:
         raise ConfigError(
-            f"{len(leaks)} films of tested patients are to take the place of training films, of which there are {room}. "
-            "Take more training films (--films), or a split with fewer films to test on."
+            f"{len(leaks)} films of tested patients are to take the place of training films, of which there are "
+            f"{room}. Take more training films (--films), or a split with fewer films to test on."
         )
     making_room = np.random.default_rng([seed, fold]).choice(
         np.flatnonzero(split == "train"), len(leaks), replace=False
