@@ -12,10 +12,13 @@ import pytest
 from cxrtriage import pipeline
 from cxrtriage.data.phantom import make_phantoms
 from cxrtriage.data.prepared.store import open_prepared
-from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
+from cxrtriage.engines import engine_of_file
+from cxrtriage.errors import ConfigError, CxrTriageError, ModelError, SourceError
 from cxrtriage.explain import attribution, cases, claim, folder, measuring
+from cxrtriage.model.bundle import replace_card
 from cxrtriage.model.card import load_card
 from cxrtriage.pipeline import FitResult, evaluate_csv, evaluate_model, explain_model, fit, recalibrate_for
+from cxrtriage.score import score_films
 
 SETTINGS = {"size": 128, "epochs": 2, "batch": 16, "workers": 1, "explain_films": 2}
 
@@ -115,6 +118,77 @@ def test_evaluating_the_manifest_again_gives_the_same_scores(fitted: FitResult, 
     fit_table = pd.read_csv(fitted.out / "evaluation" / "predictions.csv")
     merged = table.merge(fit_table, on="path", validate="one_to_one")
     np.testing.assert_allclose(merged["probability_x"], merged["probability_y"], atol=1e-4)
+
+
+def test_measuring_a_model_on_its_own_training_films_is_told(
+    fitted: FitResult, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = pd.read_csv(fitted.out / "manifest.csv")
+    own = int((manifest["split"] != "test").sum())
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    names = [renamed / f"{number}{Path(path).suffix}" for number, path in enumerate(manifest["path"])]
+    for name, path in zip(names, manifest["path"], strict=True):
+        name.symlink_to(path)
+    manifest.assign(path=names).drop(columns="split").to_csv(tmp_path / "all.csv", index=False)
+    metrics = evaluate_model(fitted.model, tmp_path / "all.csv", tmp_path / "evaluation")
+    said = f"trained or calibrated on {own} of these {len(manifest)} films, so the figures are too good."
+    assert said in metrics["notes"][-1]
+    assert said in caplog.text
+    assert "too good" not in " ".join(fitted.metrics["notes"])
+
+
+@pytest.mark.parametrize("prevalence", [0.02, 0.9])
+def test_another_prevalence_calls_the_same_films_abnormal_as_score_does(
+    fitted: FitResult, tmp_path: Path, prevalence: float
+) -> None:
+    """Also for a model whose films were too few for an operating point, which decides at 0.5 of its own prevalence."""
+    card = load_card(fitted.model).model_copy(update={"operating_points": [], "decision": "0.5"})
+    card.validation.update({"not_calibrated": "", "prevalence": 0.5})
+    path = tmp_path / "model.safetensors"
+    shutil.copy(fitted.model, path)
+    replace_card(path, card)
+    evaluate_model(path, fitted.out / "prepared", tmp_path / "out", prevalence=prevalence)
+    measured = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("path")
+    card, run = engine_of_file(path, "torch")
+    for row in score_films(card, list(measured.index[:12]), prevalence=prevalence, engine=run):
+        assert row.probability == pytest.approx(measured["probability"][row.path], abs=1e-3)
+        assert row.decision == measured["decision"][row.path]
+
+
+def test_raw_probabilities_are_not_shifted_to_another_prevalence(fitted: FitResult, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    shutil.copy(fitted.model, path)
+    card = load_card(path)
+    replace_card(path, card.model_copy(update={"validation": card.validation | {"not_calibrated": "too few films"}}))
+    with pytest.raises(ModelError, match="cxrtriage recalibrate"):
+        evaluate_model(path, fitted.out / "prepared", tmp_path / "out", prevalence=0.1)
+
+
+@pytest.mark.parametrize(("split", "purpose"), [("test", "measure"), ("validation", "calibrate")])
+def test_a_set_without_films_for_a_later_stage_is_refused_before_training(
+    phantoms: Path, tmp_path: Path, split: str, purpose: str
+) -> None:
+    labels = pd.read_csv(phantoms)
+    splits = ["train"] * len(labels) if split == "test" else ["train", "test"] * (len(labels) // 2)
+    split_labels = labels.assign(split=splits)
+    if split == "validation":  # too few training patients to take some out
+        split_labels = split_labels[split_labels["split"] == "test"]
+    split_labels.to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(SourceError, match=f"there are no {split} films to {purpose} the model on"):
+        fit(phantoms.parent, tmp_path / "labels.csv", tmp_path / "out", **SETTINGS)
+    assert not (tmp_path / "out" / "prepared").exists()
+
+
+def test_another_budget_in_the_same_folder_is_refused(fitted: FitResult, phantoms: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a fit with no budget, but a budget of 600 s was asked for"):
+        fit(phantoms.parent, phantoms, fitted.out, budget_s=600.0, **SETTINGS)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "budget.json").write_text(json.dumps({"budget_s": 60.0, "training_s": 40.0}))
+    for asked, found in ((90.0, "a budget of 90 s"), (None, "no budget")):
+        with pytest.raises(ConfigError, match=f"with a budget of 60 s, but {found} was asked for"):
+            fit(phantoms.parent, phantoms, out, budget_s=asked, **SETTINGS)
 
 
 def test_predictions_evaluated_from_their_csv_give_the_same_figures(fitted: FitResult, tmp_path: Path) -> None:

@@ -22,29 +22,34 @@ from cxrtriage.config import Recipe, TrainSettings
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.labels.manifest import read_labelled, read_manifest, save_manifest
 from cxrtriage.data.labels.split import split_manifest
-from cxrtriage.data.prepared.build import prepare_set
+from cxrtriage.data.prepared.build import MOST_REJECTED, prepare_set
 from cxrtriage.data.prepared.duplicates import duplicates_sentence, find_duplicates
 from cxrtriage.data.prepared.store import PreparedSet, open_prepared
 from cxrtriage.digest import sha256_of
-from cxrtriage.errors import SourceError
+from cxrtriage.errors import ConfigError, SourceError
 from cxrtriage.evaluate.audit import shortcut_audit
 from cxrtriage.evaluate.evaluation import evaluate_predictions, write_evaluation
 from cxrtriage.evaluate.figures import draw_curves, draw_equalisation
-from cxrtriage.evaluate.predicting import predictions_table
+from cxrtriage.evaluate.predicting import measured_rows, predictions_table
 from cxrtriage.evaluate.predictions import read_predictions
 from cxrtriage.evaluate.recalibrate import recalibrate_model
 from cxrtriage.explain.folder import explain_set
 from cxrtriage.explain.measuring import FILMS
+from cxrtriage.metrics import shift_prevalence
 from cxrtriage.model.bundle import Model, load_model
+from cxrtriage.model.known_films import fingerprints, known_films
 from cxrtriage.predict import require_recipe
 from cxrtriage.records import LABEL_NAMES
 from cxrtriage.report import write_report
+from cxrtriage.score import check_prevalence
 from cxrtriage.train import train
 from cxrtriage.train.plan import pick_accelerator
+from cxrtriage.train.watch import LAST_CHECKPOINT
 
 logger = logging.getLogger("cxrtriage")
 
 BUDGET_FOR_THE_REST = 0.15  # share of a wall-clock budget kept for measuring and explaining the model
+BUDGET = "budget.json"  # in the folder of a fit: what was asked for, and what was left for training
 TIME_TO_EXPLAIN_S = 240  # twice what GoogLeNet at 160 took on two cores; budgets that keep less get no explanations
 
 
@@ -87,7 +92,7 @@ def fit(
     mask_border: bool = False,
     contrast: Literal["equalise", "none", "clahe"] = "equalise",
     split_by: Literal["patient", "image"] = "patient",
-    max_rejected: float = 0.05,
+    max_rejected: float = MOST_REJECTED,
     explain_films: int = FILMS,
     devices: int = 1,
     nodes: int = 1,
@@ -131,7 +136,10 @@ def fit(
     """
     began = time.monotonic()
     images, out = Path(images), Path(out)
+    _require_same_budget(out, budget_s)
     manifest = split_manifest(read_labelled(Path(labels or images), images), by=split_by, seed=seed)
+    _require_films(manifest, "validation", "calibrate the model on")
+    _require_films(manifest, "test", "measure the model on")
     save_manifest(manifest, out / "manifest.csv")
     settings = TrainSettings(
         net=net,
@@ -155,7 +163,7 @@ def fit(
     prepared = prepare_set(manifest, out / "prepared", preparation, workers=workers, max_rejected=max_rejected)
     report_duplicates(prepared, out / "duplicates.csv")
     if budget_s is not None:
-        settings = _left_for_training(settings, out / "budget.json", budget_s, time.monotonic() - began)
+        settings = _left_for_training(settings, out / BUDGET, budget_s, time.monotonic() - began)
     model = train_and_calibrate(prepared, out / "run", settings)
     metrics = measure_fit(model, prepared, out, workers=workers, seed=seed)
     explanations = None
@@ -171,6 +179,7 @@ def fit(
 
 def train_and_calibrate(prepared: PreparedSet, out: Path, settings: TrainSettings, *, resume: bool = True) -> Path:
     """Train on a prepared set, fit calibration and operating points on its validation films, return the model file."""
+    _require_films(prepared.manifest, "validation", "calibrate the model on")
     path = train(prepared, settings, out, resume=resume)
     recalibrate_model(path, prepared)
     return path
@@ -238,11 +247,18 @@ def evaluate_model(
     -------
     dict
         Content of `metrics.json`; see `evaluate.evaluation.evaluate_predictions`.
+
+    Raises
+    ------
+    ModelError
+        If a prevalence is given for a model that is not calibrated.
     """
     model = load_model(path)
+    check_prevalence(model.card, prevalence)
     prepared = _prepared_for(model, films, images, out / "prepared")
-    table = predictions_table(model, prepared, "test" if "split" in prepared.manifest else None)
+    table = predictions_table(model, prepared, _measured_split(prepared))
     metrics = _measure(table, model, threshold=threshold, prevalence=prevalence, seed=seed)
+    metrics["notes"] += _told_if_known(path, model, prepared)
     write_evaluation(table, metrics, out)
     return metrics
 
@@ -268,7 +284,7 @@ def explain_model(
     """
     model = load_model(path)
     prepared = _prepared_for(model, films, images, out / "prepared")
-    split = "test" if "split" in prepared.manifest else None
+    split = _measured_split(prepared)
     table = predictions_table(model, prepared, split)
     return _explain(path, prepared, table, out, split=split, explain_films=explain_films, seed=seed)
 
@@ -318,11 +334,17 @@ def _measure(
     prevalence: float | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure a model's predictions at its own operating points, or at a given threshold."""
+    """Measure a model's predictions at its own operating points, or at a given threshold.
+
+    The model's own moves with the prevalence, so that films are called what `score` calls them.
+    """
     card = model.card
+    own = card.threshold
+    if prevalence is not None and card.calibrated_at is not None:
+        own = float(shift_prevalence(own, card.calibrated_at, prevalence))
     return evaluate_predictions(
         table,
-        threshold=card.threshold if threshold is None else threshold,
+        threshold=own if threshold is None else threshold,
         decision=card.decision if threshold is None else None,
         operating_points=card.operating_points,
         prevalence=prevalence,
@@ -348,6 +370,26 @@ def _explain(
     )
 
 
+def _measured_split(prepared: PreparedSet) -> str | None:
+    """Return "test" where a set is split; all films of others are measured."""
+    return "test" if "split" in prepared.manifest else None
+
+
+def _told_if_known(path: Path, model: Model, prepared: PreparedSet) -> list[str]:
+    """Say it if films that are measured are ones that the model was made from."""
+    rows = measured_rows(model, prepared, _measured_split(prepared))
+    known = known_films(path)
+    count = sum(not fingerprints([prepared.images[row]]).isdisjoint(known) for row in rows)
+    if not count:
+        return []
+    sentence = (
+        f"The model was trained or calibrated on {count:,} of these {len(rows):,} films, so the figures are too good. "
+        "Measure it on films of other patients."
+    )
+    logger.warning(sentence)
+    return [sentence]
+
+
 def _made_from(path: Path, prepared: PreparedSet) -> dict[str, Any]:
     """Return what tells whether a result is still that of this model and set."""
     return {"model": sha256_of(path), "set": prepared.source_hash, "version": __version__}
@@ -363,7 +405,7 @@ def _prepared_for(model: Model, films: Path, images: Path | None, out: Path) -> 
 
 
 def _left_for_training(settings: TrainSettings, path: Path, budget_s: float, spent_s: float) -> TrainSettings:
-    """Give training what is left of a budget; a run that is taken up again keeps what it was given first."""
+    """Give training what is left of a budget; a fit that is taken up again keeps what it was given first."""
     if path.exists():
         left = json.loads(path.read_text())["training_s"]
     else:
@@ -371,6 +413,30 @@ def _left_for_training(settings: TrainSettings, path: Path, budget_s: float, spe
         with replacing(path) as temporary:
             temporary.write_text(json.dumps({"budget_s": budget_s, "training_s": left}))
     return settings.model_copy(update={"budget_s": left})
+
+
+def _require_same_budget(out: Path, budget_s: float | None) -> None:
+    """Refuse to take up a fit with another budget, before any time is spent."""
+    path = out / BUDGET
+    if not path.exists() and not (out / "run" / LAST_CHECKPOINT).exists():
+        return
+    before = json.loads(path.read_text())["budget_s"] if path.exists() else None
+    if before != budget_s:
+        found, asked = (f"a budget of {each:.0f} s" if each else "no budget" for each in (before, budget_s))
+        raise ConfigError(
+            f"{out} holds a fit with {found}, but {asked} was asked for now. Give the same, or another --out."
+        )
+
+
+def _require_films(manifest: pd.DataFrame, split: str, purpose: str) -> None:
+    """Refuse, before any time is spent, a set that lacks what is needed after training."""
+    if (manifest["split"] == split).any():
+        return
+    found = ", ".join(f"{count} {name}" for name, count in manifest["split"].value_counts().items())
+    raise SourceError(
+        f"there are no {split} films to {purpose}: the column split has {found}. "
+        f"Mark films as {split} in it, or remove the column to have patients dealt out."
+    )
 
 
 def _draw_examples(prepared: PreparedSet, out: Path) -> None:

@@ -101,6 +101,26 @@ def test_a_network_that_looks_at_the_corner_is_found_out(tmp_path: Path) -> None
     assert "better than chance (0.5)." in audit["verdict"]
 
 
+def test_few_films_show_nothing_surely(tmp_path: Path) -> None:
+    films = prepared(tmp_path)
+    films.manifest.loc[120:227, "split"] = "train"
+    audit = shortcut_audit(model(LUNG), films, workers=1)
+    block = only(audit)
+    assert block["network_less_baseline"]["estimate"] > 0.05
+    assert block["network_less_baseline"]["lower"] <= 0
+    assert block["can_show_anatomy"] is False
+    assert audit["verdict"].startswith("Too few films to show that the model reads anatomy: its AUROC of")
+
+
+def test_a_network_that_is_not_above_chance_has_nothing_to_lose(tmp_path: Path) -> None:
+    films = prepared(tmp_path)
+    films.images[:] = np.random.default_rng(1).integers(90, 110, films.images.shape)
+    audit = shortcut_audit(model(LUNG), films, workers=1)
+    assert only(audit)["network"]["lower"] <= 0.5
+    assert "which says little, since it is not surely better than chance (0.5) with them." in audit["verdict"]
+    assert "does not need the lungs" not in audit["verdict"]
+
+
 def test_a_set_that_its_files_give_away_cannot_show_anything(tmp_path: Path) -> None:
     audit = shortcut_audit(model(LUNG), prepared(tmp_path, quality=(80, 60)), workers=1)
     assert only(audit)["baseline"]["estimate"] > 0.95

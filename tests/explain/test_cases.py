@@ -58,6 +58,13 @@ def test_each_ninth_of_a_picture_has_its_name(row: int, column: int) -> None:
     assert place_of(heat) == f"in the {names[row][column]} of the picture"
 
 
+def test_a_single_bright_pixel_is_no_place() -> None:
+    heat = np.zeros((9, 9))
+    heat[:3, :3] = 1
+    heat[8, 8] = 5
+    assert place_of(heat) == "in the upper left of the picture"
+
+
 @pytest.mark.parametrize("method", ["grad-cam", "opposite"])
 def test_table_and_pictures_are_as_the_report_reads_them(tmp_path: Path, method: str) -> None:
     prepared = make_prepared(tmp_path / "prepared", train=0, validation=12, split=["test"] * 12)

@@ -54,3 +54,13 @@ def test_reason_says_so_where_every_method_is_exposed() -> None:
     best, reason = recommend(methods, "the middle")
     assert best == "occlusion"
     assert "Every method is exposed" in reason
+
+
+def test_a_method_is_not_called_the_largest_beside_an_exposed_one_that_is_larger() -> None:
+    methods = {
+        "occlusion": figures(peak=None, gain=0.2, exposed=False),
+        "opposite": figures(peak=None, gain=0.9, exposed=True),
+    }
+    best, reason = recommend(methods, "the middle")
+    assert best == "occlusion"
+    assert "the largest of those that are not exposed, +0.30" in reason

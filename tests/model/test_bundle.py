@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,6 +19,7 @@ from cxrtriage.errors import ModelError
 from cxrtriage.model.architectures import build_network
 from cxrtriage.model.bundle import load_model, replace_card, save_model
 from cxrtriage.model.card import FORMAT, METADATA_KEY, ModelCard, Scope, load_card
+from cxrtriage.model.known_films import fingerprints, known_films
 from cxrtriage.records import LABEL_NAMES, Calibration, OperatingPoint
 
 CARD = ModelCard(architecture="googlenet", recipe=Recipe(size=128))
@@ -155,6 +157,16 @@ def test_a_new_card_leaves_the_weights_as_they_are(path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
     with pytest.raises(ValueError, match="a new card cannot change recipe"):
         replace_card(path, CARD.model_copy(update={"recipe": Recipe(size=224)}))
+
+
+def test_a_model_file_knows_the_films_it_was_made_from(path: Path, network: nn.Module) -> None:
+    films = np.random.default_rng(0).integers(0, 256, (5, 16, 16), dtype=np.uint8)
+    assert known_films(path) == frozenset()
+    save_model(path, network, CARD, films=fingerprints(films[:3]))
+    replace_card(path, CARD, films=fingerprints(films[2:4]))
+    assert known_films(path) == fingerprints(films[:4])
+    assert known_films(path).isdisjoint(fingerprints(films[4:]))
+    assert fingerprints(films.transpose(0, 2, 1)[:1]) == fingerprints(films[:1].transpose(0, 2, 1).copy())
 
 
 def test_a_failed_write_leaves_the_earlier_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The page as text: self-contained, small, without names, complete, and right about what is not there."""
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -189,3 +190,14 @@ def test_the_largest_pictures_a_run_may_have_stay_under_five_megabytes(tmp_path:
     folder = make_fit(tmp_path / "fit", explanations=False)
     make_explanations(folder / "explanations", pd.read_csv(folder / "evaluation" / "predictions.csv"), side=600)
     assert write_report(folder).stat().st_size < MOST_BYTES
+
+
+def test_the_command_is_the_one_that_was_given(tmp_path: Path) -> None:
+    fitted = make_fit(tmp_path / "fit", explanations=False)
+    (fitted / "budget.json").write_text('{"budget_s": 3600.0, "training_s": 2999.1}')
+    manifest = pd.read_csv(fitted / "manifest.csv")
+    manifest.assign(split_by="image").to_csv(fitted / "manifest.csv", index=False)
+    rejects = pd.DataFrame({"path": manifest["path"].head(3), "reason": "cannot read it"})
+    rejects.to_csv(fitted / "prepared" / "rejects.csv", index=False)
+    page = words_of(write_report(fitted).read_text("utf-8"))
+    assert f"--budget 3600s --split-by image --max-rejected {math.ceil(300 / len(manifest)) / 100:g}" in page

@@ -116,6 +116,10 @@ def test_large_films_are_taken_a_few_at_a_time() -> None:
         (manifest_of(5), "all 5 training films are normal, so there is nothing to tell apart"),
         (manifest_of(0, 5), "all 5 training films are abnormal, so there is nothing to tell apart"),
         (manifest_of(5, 5).assign(weight=0.0), "the weights of all training films are 0"),
+        (
+            pd.concat([manifest_of(5, 5).assign(weight=1.0), manifest_of(2, 2).assign(split="validation", weight=0.0)]),
+            "the weights of all validation films are 0",
+        ),
     ],
 )
 def test_sets_that_teach_nothing_are_refused(manifest: pd.DataFrame, message: str) -> None:

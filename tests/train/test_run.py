@@ -159,7 +159,7 @@ def test_a_run_that_is_complete_is_left_as_it_is(prepared: PreparedSet, uninterr
 def test_going_on_with_other_settings_is_refused_by_name(
     prepared: PreparedSet, uninterrupted: Path, changed: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message + r".*Give another --out, or --no-resume"):
+    with pytest.raises(ConfigError, match=message + r".*Give another --out, or remove that folder"):
         train(prepared, settings_of(**changed), uninterrupted)
 
 

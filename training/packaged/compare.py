@@ -58,6 +58,7 @@ WAYS = {
     "plain-longer": Way("plain start, three times the films seen", NIH, imagenet=False, films_seen=3.0),
     "unlearned": Way("ImageNet start, source unlearned", NIH, heads=unlearned),
     "findings": Way("ImageNet start, findings named", NIH, heads=lambda _: [FindingsNamed()]),
+    "findings-lightly": Way("ImageNet start, findings named at 0.3", NIH, heads=lambda _: [FindingsNamed(0.3)]),
     "children": Way("ImageNet start, with Guangzhou's children", WITH_CHILDREN),
     "children-unlearned": Way("the same, source unlearned", WITH_CHILDREN, heads=unlearned),
 }

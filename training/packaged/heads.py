@@ -46,17 +46,23 @@ class SourceAdversary(nn.Module):
 
 
 class FindingsNamed(nn.Module):
-    """Learns which findings a film of NIH shows, a harder lesson than that it shows some."""
+    """Learns which findings a film of NIH shows, a harder lesson than that it shows some.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    weight : of the sum of the findings' losses, beside 1 of the classifier's
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
+        self.weight = weight
         self.head = nn.Linear(CHANNELS, len(NIH_FINDINGS))
 
     def forward(self, features: Tensor, films: pd.DataFrame, _: float) -> Tensor:
         known = torch.tensor(films["source"].isin(["nih", "nih128"]).tolist())
         named = [[finding in str(told).split("|") for finding in NIH_FINDINGS] for told in films["finding"]]
         loss = F.binary_cross_entropy_with_logits(self.head(features), torch.tensor(named).float(), reduction="none")
-        return (loss.sum(dim=1) * known).mean()
+        return self.weight * (loss.sum(dim=1) * known).mean()
 
 
 class _Reversed(torch.autograd.Function):

@@ -47,8 +47,8 @@ def shortcut_audit(
         `split`, `films`, `training_films`, `facts` (numbers); `telling_fact`; `sources`: name -> block;
         `mean_over_sources`: block of the mean of the sources with both classes, or None with one source; `verdict`:
         sentences. A block has the AUROC (estimate, lower, upper) of `network`, `baseline`, `telling_fact`,
-        `lungs_blanked` and `border_only`, then `network_less_baseline`, and `can_show_anatomy`: False where the network
-        is no better than the baseline, None where nothing can be said.
+        `lungs_blanked` and `border_only`, then `network_less_baseline`, and `can_show_anatomy`: whether the interval
+        of `network_less_baseline` lies above 0, None where nothing can be said.
 
     Raises
     ------
@@ -143,10 +143,10 @@ def _compare(
 
 
 def _can_show_anatomy(figures: dict[str, Estimate]) -> bool | None:
-    """Tell whether the network is clearly better than the baseline; None without one or without an AUROC."""
+    """Tell whether the network is surely better than the baseline; None without one or without an AUROC."""
     if "baseline" not in figures or np.isnan(figures["network"].estimate):
         return None
-    return figures["network"].estimate - figures["baseline"].estimate > CLOSE
+    return figures["network_less_baseline"].lower > 0
 
 
 def _verdict(figures: dict[str, Estimate], problem: str) -> str:
@@ -154,17 +154,13 @@ def _verdict(figures: dict[str, Estimate], problem: str) -> str:
     network, blanked, border = (figures[kind].estimate for kind in ("network", "lungs_blanked", "border_only"))
     if np.isnan(network):
         return "Nothing can be said of shortcuts: an AUROC needs films of both classes."
-    sentences = [problem]
-    if "baseline" in figures:
-        baseline = figures["baseline"].estimate
-        sentences = [
-            f"The network's AUROC of {network:.3f} is {network - baseline:.3f} above the {baseline:.3f} that file, "
-            "sharpness, border and brightness reach without any anatomy."
-            if _can_show_anatomy(figures)
-            else "This set cannot show that the model reads anatomy: file, sharpness, border and brightness alone "
-            f"reach an AUROC of {baseline:.3f}, the network {network:.3f}."
-        ]
-    if network - blanked <= CLOSE:
+    sentences = [_beside_baseline(figures) if "baseline" in figures else problem]
+    if not figures["network"].lower > 0.5:
+        sentences.append(
+            f"With the lungs blanked it reaches {blanked:.3f}, which says little, since it is not surely better than "
+            "chance (0.5) with them."
+        )
+    elif network - blanked <= CLOSE:
         sentences.append(f"With the lungs blanked it still reaches {blanked:.3f}, so it does not need the lungs.")
     else:
         sentences.append(f"With the lungs blanked it falls to {blanked:.3f}.")
@@ -173,6 +169,24 @@ def _verdict(figures: dict[str, Estimate], problem: str) -> str:
         + ("better than chance (0.5)." if figures["border_only"].lower > 0.5 else "no better than chance (0.5).")
     )
     return " ".join(sentences)
+
+
+def _beside_baseline(figures: dict[str, Estimate]) -> str:
+    """Say whether the network is better than the baseline, and how sure that is."""
+    network, baseline, more = (figures[kind] for kind in ("network", "baseline", "network_less_baseline"))
+    alone = "file, sharpness, border and brightness"
+    above = (
+        f"AUROC of {network.estimate:.3f} is {more.estimate:.3f} ({more.lower:.3f} to {more.upper:.3f}) above the "
+        f"{baseline.estimate:.3f} that {alone} reach without any anatomy"
+    )
+    if more.lower > 0:
+        return f"The network's {above}."
+    if more.estimate > CLOSE:
+        return f"Too few films to show that the model reads anatomy: its {above}, an interval that includes 0."
+    return (
+        f"This set cannot show that the model reads anatomy: {alone} alone reach an AUROC of {baseline.estimate:.3f}, "
+        f"the network {network.estimate:.3f}."
+    )
 
 
 def _block(figures: dict[str, Estimate]) -> dict[str, Any]:

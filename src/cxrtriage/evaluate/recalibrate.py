@@ -19,6 +19,7 @@ from cxrtriage.evaluate.predicting import measured_rows, predictions_table, rows
 from cxrtriage.evaluate.predictions import check_predictions
 from cxrtriage.model.bundle import load_model, replace_card
 from cxrtriage.model.card import FEWEST_FILMS_TO_CHECK, ModelCard
+from cxrtriage.model.known_films import fingerprints
 from cxrtriage.model.quantised import FILMS
 from cxrtriage.predict import calibrate
 from cxrtriage.records import Calibration
@@ -31,7 +32,7 @@ def recalibrate_model(path: Path, prepared: PreparedSet, split: str | None = "va
 
     Parameters
     ----------
-    path : model file; its card is replaced
+    path : model file; its card is replaced, and the films are added to those that it knows
     prepared : labelled films, prepared by the model's recipe
     split : which of them; None takes all
 
@@ -85,7 +86,7 @@ def recalibrate_model(path: Path, prepared: PreparedSet, split: str | None = "va
     if len(rows) >= FEWEST_FILMS_TO_CHECK:
         ranges_from = prepared.images[_to_take_ranges_from(prepared, rows)]
         card, int8 = check_precisions(model, card, prepared.images[rows], truth, logit, ranges_from)
-    replace_card(path, card, int8)
+    replace_card(path, card, int8, fingerprints(prepared.images[row] for row in rows))
     return card
 
 

@@ -132,7 +132,7 @@ def choose_typical(predictions: pd.DataFrame, films: int = FILMS) -> dict[int, p
 
 
 def place_of(heat: np.ndarray) -> str:
-    """Say in which ninth of the picture a map (S, S) is hottest.
+    """Say in which ninth of the picture a map (S, S) of numbers from 0 on is hottest, taken together.
 
     Examples
     --------
@@ -141,9 +141,9 @@ def place_of(heat: np.ndarray) -> str:
     >>> place_of(np.ones((3, 3)) * np.array([0, 1, 0]) * np.array([[0], [1], [0]]))
     'in the centre of the picture'
     """
-    down, right = np.unravel_index(int(heat.argmax()), heat.shape)
-    rows, columns = ("upper", "middle", "lower"), ("left", "centre", "right")
-    row, column = rows[3 * int(down) // heat.shape[0]], columns[3 * int(right) // heat.shape[1]]
+    thirds = [np.array_split(band, 3, axis=1) for band in np.array_split(heat, 3)]
+    down, right = divmod(int(np.argmax([[ninth.mean() for ninth in band] for band in thirds])), 3)
+    row, column = ("upper", "middle", "lower")[down], ("left", "centre", "right")[right]
     words = "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
     return f"in the {words} of the picture"
 

@@ -32,7 +32,8 @@ def recommend(methods: Mapping[str, Mapping[str, Any]], fixed_map: str) -> tuple
         reason = f"The peak of {best} lies in the lesion on {_say(figures['peak_in_lesion'])} of the films"
         over, rival = figures["peak_over_centre"], fixed_map
     else:
-        reason = f"Insertion less deletion of {best} is {_say(figures['insertion_less_deletion'])}, the largest"
+        of = " of those that are not exposed" if sound and exposed else ""
+        reason = f"Insertion less deletion of {best} is {_say(figures['insertion_less_deletion'])}, the largest{of}"
         over, rival = figures["over_random"], "a random order"
     reason += f", {_say(over, '+.2f')} beside {rival}."
     if over["lower"] is None or over["lower"] <= 0:

@@ -22,6 +22,7 @@ from cxrtriage.atomic import replacing
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.architectures import build_network, without_auxiliary
 from cxrtriage.model.card import FORMAT, METADATA_KEY, ModelCard, load_card
+from cxrtriage.model.known_films import KNOWN_FILMS, known_films
 from cxrtriage.model.quantised import GRAPH, WEIGHTS, Quantised, quantised_of_file
 
 
@@ -35,7 +36,11 @@ class Model:
 
 
 def save_model(
-    path: Path, network: nn.Module | Mapping[str, Tensor], card: ModelCard, int8: Quantised | None = None
+    path: Path,
+    network: nn.Module | Mapping[str, Tensor],
+    card: ModelCard,
+    int8: Quantised | None = None,
+    films: frozenset[str] = frozenset(),
 ) -> None:
     """Write a model file: whole, or not at all.
 
@@ -45,6 +50,7 @@ def save_model(
     network : the network, or its state dict; auxiliary classifiers are left out
     card : what travels with the weights
     int8 : the same network in int8, which `card.precision` says may be used
+    films : `known_films.fingerprints` of the films that it was trained or calibrated on
     """
     state = network.state_dict() if isinstance(network, nn.Module) else network
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in without_auxiliary(state).items()}
@@ -53,9 +59,12 @@ def save_model(
             name: torch.from_numpy(np.frombuffer(content, np.uint8).copy())
             for name, content in zip((GRAPH, WEIGHTS), int8, strict=True)
         }
-    # an older cxrtriage reads what has no network in int8
-    metadata = {METADATA_KEY: json.dumps({"format": FORMAT if int8 else 1, "card": card.model_dump(mode="json")})}
-    content = save(tensors, metadata)
+    facts = {
+        "format": FORMAT if int8 else 1,  # an older cxrtriage reads what has no network in int8
+        "card": card.model_dump(mode="json"),
+        KNOWN_FILMS: "".join(sorted(films)),
+    }
+    content = save(tensors, {METADATA_KEY: json.dumps(facts)})  # one entry: several would come in any order
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -103,8 +112,16 @@ def weights_sha256(model: Model) -> str:
     return digest.hexdigest()
 
 
-def replace_card(path: Path, card: ModelCard, int8: Quantised | None = None) -> None:
+def replace_card(
+    path: Path, card: ModelCard, int8: Quantised | None = None, films: frozenset[str] = frozenset()
+) -> None:
     """Write a new card into a model file, and the network in int8 that goes with it; the weights stay as they are.
+
+    Parameters
+    ----------
+    path : model file
+    card, int8 : as for `save_model`
+    films : fingerprints of films that the new card was made with; those that the file knows already stay
 
     Raises
     ------
@@ -117,7 +134,7 @@ def replace_card(path: Path, card: ModelCard, int8: Quantised | None = None) -> 
     for name in ("architecture", "classes", "recipe"):
         if getattr(card, name) != getattr(old, name):
             raise ValueError(f"a new card cannot change {name}: {getattr(old, name)} to {getattr(card, name)}")
-    save_model(path, tensors, card, int8)
+    save_model(path, tensors, card, int8, known_films(path) | films)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard]:

@@ -3,11 +3,13 @@
 In comes a `Run`, out goes what `templates/limits.html.j2` and `templates/record.html.j2` show.
 """
 
+import math
 import platform
 from pathlib import Path
 from typing import Any
 
 from cxrtriage import __version__
+from cxrtriage.data.prepared.build import MOST_REJECTED
 from cxrtriage.report.head import network_name
 from cxrtriage.report.reading import Run
 from cxrtriage.report.words import count, listed
@@ -143,9 +145,22 @@ def _commands(run: Run) -> list[str]:
         if settings.get(name, default) != default:
             words.append(f"--{name.replace('_', '-')} {settings[name]}")
     words += [f"--init {Path(settings['init']).name}"] if settings.get("init") else []
-    words += [f"--budget {settings['budget_s']:.0f}s"] if settings.get("budget_s") else []
+    words += [f"--budget {run.budget['budget_s']:.0f}s"] if run.budget else []
+    words += ["--split-by image"] if _split_by_image(run) else []
+    words += _more_rejected(run)
     return [
         " ".join(words),
         "cxrtriage report FOLDER",
         "cxrtriage evaluate OTHER.csv --model FOLDER/run/model.safetensors --images OTHER --out ELSEWHERE",
     ]
+
+
+def _split_by_image(run: Run) -> bool:
+    return run.manifest is not None and "split_by" in run.manifest and bool((run.manifest["split_by"] == "image").all())
+
+
+def _more_rejected(run: Run) -> list[str]:
+    """Return the option without which a fit stops at as many unreadable films."""
+    if run.rejects is None or run.manifest is None or len(run.rejects) <= MOST_REJECTED * len(run.manifest):
+        return []
+    return [f"--max-rejected {math.ceil(100 * len(run.rejects) / len(run.manifest)) / 100:g}"]

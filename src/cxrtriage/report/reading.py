@@ -37,6 +37,7 @@ class Run:
     versions : of what prepared the films
     history : one row an epoch
     config : content of `run/config.toml`
+    budget : content of `budget.json`
     card : what the model file says of itself
     model_hash : SHA-256 of the model file as it is now
     explanations : content of `explanations/explanations.json`
@@ -54,6 +55,7 @@ class Run:
     versions: dict[str, str] = field(default_factory=dict)
     history: pd.DataFrame | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
     card: dict[str, Any] = field(default_factory=dict)
     model_hash: str | None = None
     explanations: dict[str, Any] | None = None
@@ -98,6 +100,7 @@ def read_run(folder: Path) -> Run:
         versions=_if_there(prepared / CARD, lambda _: read_card(prepared).versions) or {},
         history=_if_there(folder / "run" / "history.csv", pd.read_csv),
         config=_if_there(folder / "run" / "config.toml", lambda path: tomllib.loads(path.read_text("utf-8"))) or {},
+        budget=_if_there(folder / "budget.json", _json) or {},
         card=_if_there(model, _model_card) or {},
         model_hash=_if_there(model, sha256_of),
         explanations=_if_there(explained / "explanations.json", _json),

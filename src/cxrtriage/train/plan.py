@@ -94,7 +94,7 @@ def make_plan(manifest: pd.DataFrame, size: int, settings: TrainSettings) -> Pla
         If there is nothing to learn from, or the machine or the data cannot do what is asked.
     """
     train = manifest[manifest["split"] == "train"]
-    _check_films(train, settings)
+    _check_films(train, manifest[manifest["split"] == "validation"], settings)
     films = len(draw_table(manifest, "train"))
     classes, about_classes = pick_classes(train, settings.classes)
     accelerator = pick_accelerator(settings)
@@ -248,7 +248,7 @@ def pick_precision(
     return "bf16" if any(able.get(name) for name in ("amx_bf16", "avx512_bf16", "sve_bf16")) else "fp32"
 
 
-def _check_films(train: pd.DataFrame, settings: TrainSettings) -> None:
+def _check_films(train: pd.DataFrame, validation: pd.DataFrame, settings: TrainSettings) -> None:
     if train.empty:
         raise ConfigError(
             "the prepared set has no training films: no row of its manifest has split=train. "
@@ -256,8 +256,9 @@ def _check_films(train: pd.DataFrame, settings: TrainSettings) -> None:
         )
     if settings.init is not None and not settings.init.exists():
         raise ConfigError(f"there is no file {settings.init} to start from. Check --init.")
-    if "weight" in train and not train["weight"].fillna(1.0).sum() > 0:
-        raise ConfigError("the weights of all training films are 0. Correct the column weight of the manifest.")
+    for name, films in (("training", train), ("validation", validation)):
+        if "weight" in films and len(films) and not films["weight"].fillna(1.0).sum() > 0:
+            raise ConfigError(f"the weights of all {name} films are 0. Correct the column weight of the manifest.")
     abnormal = np.count_nonzero(train["label"] > 0)
     if abnormal in (0, len(train)):
         only = "abnormal" if abnormal else "normal"

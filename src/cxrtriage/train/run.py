@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -40,6 +41,7 @@ from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import ConfigError, CxrTriageError, ModelError
 from cxrtriage.model.architectures import build_network, load_initial_weights
 from cxrtriage.model.card import ModelCard, Scope
+from cxrtriage.model.known_films import fingerprints
 from cxrtriage.records import LABEL_NAMES
 from cxrtriage.train.plan import Plan, make_plan
 from cxrtriage.train.task import TrainingTask
@@ -120,7 +122,7 @@ def train(prepared: PreparedSet, settings: TrainSettings, out: Path, *, resume: 
         if settings.init is not None:
             load_initial_weights(task.network, settings.init)
             task.start_average()
-    watch = Watch(out, settings, plan, _card(prepared, settings, plan), state, began)
+    watch = Watch(out, settings, plan, _card(prepared, settings, plan), _training_films(prepared), state, began)
     with _without_remarks():
         trainer = _make_trainer(settings, plan, watch, validate=len(task.validation_films) > 0)
         if checkpoint:
@@ -300,7 +302,7 @@ def _earlier_state(out: Path, identity: dict[str, Any]) -> RunState | None:
         if found != asked:
             raise ConfigError(
                 f"{out} holds a run with {name}={found}, but {name}={asked} was asked for now. "
-                "Give another --out, or --no-resume to replace that run."
+                "Give another --out, or remove that folder to train anew."
             )
     if state.finished and not (out / MODEL).exists() and not (out / BEST_WEIGHTS).exists():
         return None  # complete, but its model was taken away
@@ -329,6 +331,13 @@ def _write_config(path: Path, settings: TrainSettings, plan: Plan, prepared: Pre
         lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items()), ""]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _training_films(prepared: PreparedSet) -> frozenset[str]:
+    """Return the fingerprints of the training films; the first draw of each is the one that is scored."""
+    films = prepared.manifest
+    rows = np.flatnonzero((films["split"] == "train") & ~films["path"].duplicated())
+    return fingerprints(prepared.images[row] for row in rows)
 
 
 def _card(prepared: PreparedSet, settings: TrainSettings, plan: Plan) -> ModelCard:

@@ -84,17 +84,26 @@ class Watch(lightning.Callback):
     out : folder of the run
     settings, plan : of the run
     card : of the model file, still without validation figures
+    films : `known_films.fingerprints` of the training films
     state : fresh, or of the checkpoint that the run goes on from
     began : `time.monotonic()` when this run was started
     """
 
     def __init__(
-        self, out: Path, settings: TrainSettings, plan: Plan, card: ModelCard, state: RunState, began: float
+        self,
+        out: Path,
+        settings: TrainSettings,
+        plan: Plan,
+        card: ModelCard,
+        films: frozenset[str],
+        state: RunState,
+        began: float,
     ) -> None:
         self.out = out
         self.settings = settings
         self.plan = plan
         self.card = card
+        self.films = films
         self.state = state
         self.began = began
         self.seconds_before = state.seconds
@@ -198,7 +207,8 @@ class Watch(lightning.Callback):
             validation = {name: row[name] for name in row if name.startswith("validation_")}
             facts: dict[str, Any] = {name: value for name, value in validation.items() if not math.isnan(value)}
             facts |= {"epoch": self.state.best_epoch, "films": len(task.validation_films)}
-            save_model(self.out / BEST_WEIGHTS, task.scorer, self.card.model_copy(update={"validation": facts}))
+            card = self.card.model_copy(update={"validation": facts})
+            save_model(self.out / BEST_WEIGHTS, task.scorer, card, films=self.films)
         with replacing(self.out / HISTORY) as temporary:
             pd.DataFrame(self.state.history).to_csv(temporary, index=False, float_format="%.6g")
         assert self.writer is not None

@@ -202,6 +202,13 @@ def test_a_damaged_packed_table_is_refused(tmp_path: Path) -> None:
 # -- what the columns may hold ----------------------------------------------------------------------------------
 
 
+def test_sex_is_a_letter_however_it_is_written() -> None:
+    written = ["Female", "f", "MALE", "M", "other", "unknown", None]
+    films = pd.DataFrame({"path": [f"/f/{row}.png" for row in range(7)], "label": 0, "sex": written})
+    found = check_manifest(films)["sex"]
+    assert found.fillna("").tolist() == ["F", "F", "M", "M", "O", "unknown", ""]
+
+
 def test_labels_are_numbers_or_names() -> None:
     written = ["0", "1", "2", "0.0", "1.", "normal", "Abnormal", " EMERGENT "]
     assert check_manifest(films(label=written))["label"].tolist() == [0, 1, 2, 0, 1, 0, 1, 2]

@@ -3,7 +3,8 @@
     path        absolute path of the film, or its URL          required
     label       0 normal, 1 abnormal, 2 emergent               required; the names are taken too
     patient_id  films of one patient stay in one split         without it each film is its own patient
-    study_id, view_position, sex, age_group, source            text
+    study_id, view_position, age_group, source                 text
+    sex         F, M or O                                      "female" and "male" are taken too; else text
     age         years                                          0-130
     p_abnormal  the reader's certainty that it is abnormal     0-1
     weight      how much the film counts in training           0 or more; blank is 1
@@ -32,6 +33,8 @@ MASKS = ("lung_mask", "lesion_mask")
 PATHS = ("path", *MASKS)
 TEXTS = ("patient_id", "study_id", "view_position", "sex", "age_group", "source", "split")
 NUMBERS = {"age": (0.0, 130.0), "p_abnormal": (0.0, 1.0), "weight": (0.0, np.inf)}  # lowest and highest
+
+SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": "O", "other": "O"}  # DICOM's letters
 
 logger = logging.getLogger("cxrtriage")
 
@@ -81,6 +84,8 @@ def check_manifest(frame: pd.DataFrame, name: str = "the manifest") -> pd.DataFr
         frame[column] = _numbers(frame, column, name)
     if "weight" in frame:
         frame["weight"] = frame["weight"].fillna(1.0)
+    if "sex" in frame:
+        frame["sex"] = frame["sex"].str.lower().map(SEXES).fillna(frame["sex"])
     frame["patient_id"] = _patients(frame, name)
     if "split" in frame and frame["split"].isna().all():
         frame = frame.drop(columns="split")

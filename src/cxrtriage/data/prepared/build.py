@@ -39,6 +39,7 @@ from cxrtriage.machine import cpu_count, free_bytes
 from cxrtriage.progress import progress_bar
 
 WAITING_A_PROCESSOR = 4  # processes, where films come from a store: most of them wait for it
+MOST_REJECTED = 0.05  # share of films that may be left out as unreadable, unless told otherwise
 FILLED_IN = ("view_position", "age", "sex")  # columns of the manifest that a film's own header may complete
 
 
@@ -50,7 +51,7 @@ def prepare_set(
     draws: int = 1,
     workers: int | None = None,
     cluster: str | None = None,
-    max_rejected: float = 0.05,
+    max_rejected: float = MOST_REJECTED,
 ) -> PreparedSet:
     """Prepare all films of a manifest into a set on disk.
 
