@@ -92,7 +92,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            print("interrupted; the same command goes on from here.", file=sys.stderr)
+            print("interrupted; the same command goes on after what is done.", file=sys.stderr)
         raise
     except BrokenPipeError:  # the reader of our output, `head` say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
