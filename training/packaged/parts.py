@@ -14,9 +14,11 @@ from cxrtriage.model.lung_lite import LungLite
 from cxrtriage.model.lungs import LungFinder
 from training.packaged import films as sets
 from training.packaged.finder import find_lungs, train_finder
+from training.packaged.heads import FindingsNamed
 from training.packaged.trunk import Trunk, train_trunk
 
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
+NAMED = 0.3  # weight of the head that names findings; with 1 the other sources' films are learned less well
 
 
 def made_finder(films: PreparedSet, out: Path) -> LungFinder:
@@ -43,7 +45,7 @@ def made_trunk(
     """Train a trunk, or load the one that is there."""
     path = out / f"{name}.pt"
     if not path.exists():
-        trunk = train_trunk(films, lungs, imagenet_weights(), shares, seed, films_seen)
+        trunk = train_trunk(films, lungs, imagenet_weights(), shares, seed, films_seen, [FindingsNamed(NAMED)])
         torch.save(trunk.state_dict(), path)
     trunk = Trunk()
     trunk.load_state_dict(torch.load(path, weights_only=True))
