@@ -27,7 +27,7 @@ from sqlalchemy import Connection, Engine, select
 
 from cxrtriage.errors import CxrTriageError
 from cxrtriage.machine import free_bytes
-from cxrtriage.serve import audit, queue
+from cxrtriage.serve import audit, queue, turns
 from cxrtriage.serve.database import insert_new, now, reading
 from cxrtriage.serve.header import Header, NotUnderstoodError, read_header
 from cxrtriage.serve.tables import instance, patient, study
@@ -201,6 +201,7 @@ def _sync(path: Path) -> None:
 
 def _insert(connection: Connection, header: Header, calling_ae: str, door: Door) -> bool:
     """Write the rows of a film that is on the disk, its job among them; False if they are there."""
+    turns.beside_others(connection)
     received_at = now()
     insert_new(
         connection,

@@ -22,7 +22,7 @@ from cxrtriage.atomic import replacing
 from cxrtriage.digest import sha256_of
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.card import ModelCard
-from cxrtriage.serve import audit, queue
+from cxrtriage.serve import audit, queue, turns
 from cxrtriage.serve.database import insert_new, now
 from cxrtriage.serve.tables import instance, job, model_version, result, study
 from cxrtriage.serve.worklist import priority
@@ -197,6 +197,7 @@ def find(connection: Connection, beginning: str) -> ModelVersion:
 
 
 def _give_role(connection: Connection, sha256: str, role: str, actor: str) -> None:
+    turns.alone(connection)
     table = model_version.c
     if role == "shadow" and connection.execute(select(table.role).where(table.sha256 == sha256)).scalar() == "active":
         raise ConfigError(
