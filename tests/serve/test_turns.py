@@ -13,11 +13,14 @@ from cxrtriage.serve import files, models
 from cxrtriage.serve.database import open_database, reading
 from cxrtriage.serve.files import Door
 from cxrtriage.serve.header import Header, read_header
+from cxrtriage.serve.hl7.messages import Message
+from cxrtriage.serve.hl7.orders import take_orders
 from cxrtriage.serve.migrate import migrate
 from cxrtriage.serve.queue import Queue, Score
 from cxrtriage.serve.settings import WorkerSettings
 from cxrtriage.serve.tables import job, study
 from cxrtriage.serve.worklist import priority
+from serve.hl7.written import orm
 from serve.peers import film
 from serve.worklist.rows import ACTIVE, SHADOW, Rows, add_model
 
@@ -111,6 +114,16 @@ def test_a_film_given_back_while_its_model_is_retired_is_dropped(rows_of_each: R
         assert done.result(timeout=30)
     with reading(engine) as connection:
         assert connection.execute(select(job.c.id)).all() == []
+
+
+@pytest.mark.parametrize("film_first", [True, False])
+def test_a_film_kept_while_its_stat_order_comes_is_emergent(
+    rows_of_each: Rows, header: Header, film_first: bool
+) -> None:
+    message = Message(orm("A1"))
+    both = (keep(header), lambda connection: take_orders(connection, message, sender="RIS", address=""))
+    with meanwhile(rows_of_each.engine, *(both if film_first else both[::-1])) as connection:
+        assert connection.execute(select(study.c.rank)).scalar_one() == priority.EMERGENT
 
 
 def test_two_films_do_not_wait_for_each_other(postgres: Callable[[], str], tmp_path: Path, header: Header) -> None:
