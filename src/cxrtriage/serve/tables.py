@@ -177,6 +177,7 @@ model_version = Table(
     Column("card", Text, nullable=False),  # JSON of its `ModelCard`
     Column("added_at", UtcTime, nullable=False),
     Column("activated_at", UtcTime),  # last; None: its results were never shown
+    Column("shadow_since", UtcTime),  # what it said from then on is shown to nobody; None once it is activated
     Column("acceptance", Text, nullable=False, server_default=""),  # JSON of its figures on this site's films, or ""
     CheckConstraint("role IN ('active', 'shadow', 'retired')", name="role"),
 )

@@ -14,6 +14,7 @@ from cxrtriage.errors import SourceError
 from cxrtriage.model.bundle import load_model, weights_sha256
 from cxrtriage.records import REVIEWED_WEIGHTS
 from cxrtriage.serve.tables import instance, job, model_version, patient, result, review, study
+from cxrtriage.serve.worklist.priority import was_shown
 
 
 def reviewed_films(connection: Connection, home: Path) -> pd.DataFrame:
@@ -52,7 +53,7 @@ def reviewed_films(connection: Connection, home: Path) -> pd.DataFrame:
         .join(job)
         .join(result, (result.c.instance_id == instance.c.id) & (result.c.model_sha256 == job.c.model_sha256))
         .join(model_version, model_version.c.sha256 == result.c.model_sha256)
-        .where(job.c.state == "done", model_version.c.activated_at.is_not(None))
+        .where(job.c.state == "done", was_shown())
         .order_by(instance.c.id, model_version.c.activated_at)
     ).all()
     rows = {}

@@ -21,7 +21,7 @@ from cxrtriage.serve import node_state
 from cxrtriage.serve.queue import NO_MODEL_YET
 from cxrtriage.serve.settings import NodeSettings
 from cxrtriage.serve.tables import imaging_order, instance, job, model_version, patient, result, study
-from cxrtriage.serve.worklist.priority import ABNORMAL, EMERGENT, RANK_OF_DECISION, ROUTINE, order_matches
+from cxrtriage.serve.worklist.priority import ABNORMAL, EMERGENT, RANK_OF_DECISION, ROUTINE, order_matches, was_shown
 
 SECOND_LOOK_DAYS = 7
 MOST_PARKED = 500
@@ -373,16 +373,15 @@ def _films(connection: Connection, chosen: ColumnElement[bool]) -> list[FilmRow]
     ).all()
     results: dict[int, list[ResultRow]] = defaultdict(list)
     said = (
-        select(result, model_version.c.name, model_version.c.activated_at)
+        select(result, model_version.c.name, was_shown().label("shown"))
         .join_from(result, model_version, model_version.c.sha256 == result.c.model_sha256)
         .where(result.c.instance_id.in_([film.id for film in films]))
         .order_by(result.c.id)
     )
     for row in connection.execute(said).all():
-        shown = row.activated_at is not None
         results[row.instance_id].append(
             ResultRow(
-                row.id, row.model_sha256, row.name, shown, row.probability, row.threshold, row.decision, row.made_at
+                row.id, row.model_sha256, row.name, row.shown, row.probability, row.threshold, row.decision, row.made_at
             )
         )
     return [

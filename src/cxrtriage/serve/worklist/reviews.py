@@ -45,7 +45,7 @@ def give_verdict(
         select(result.c.model_sha256, result.c.probability, result.c.decision)
         .join_from(result, instance)
         .join(model_version, model_version.c.sha256 == result.c.model_sha256)
-        .where(instance.c.study_id == study_id, model_version.c.activated_at.is_not(None))
+        .where(instance.c.study_id == study_id, priority.was_shown())
     ).all()
     # the one that the list shows: two models may have operating points of their own
     score = max(scores, key=lambda row: (priority.RANK_OF_DECISION[row.decision], row.probability), default=None)
