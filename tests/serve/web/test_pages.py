@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sqlalchemy import update
+from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
 from cxrtriage.serve import database, node_state
 from cxrtriage.serve.notify.notices import _sha256
 from cxrtriage.serve.results import outbox
-from cxrtriage.serve.tables import audit, job, model_version, notice, review, study
+from cxrtriage.serve.tables import audit, instance, job, model_version, notice, result, review, study
 from cxrtriage.serve.tables import outbox as outbox_table
 from serve.web.pages_node import PagesNode, details, rows_of, small_films, without_times
 
@@ -312,6 +312,24 @@ def test_an_explanation_is_worked_out_once_and_carries_its_words(tmp_path: Path,
     picture = reader.get(part.split('<img src="')[1].split('"')[0])
     assert Image.open(io.BytesIO(picture.content)).size == (2 * 512 + 8, 512)
     assert len(list((node.home / "pictures").rglob("*grad-cam.png"))) == 1
+    assert details(node.engine, "accessed") == [{"score": True}, {"explanation": "grad-cam"}]
+    node.engine.dispose()
+
+
+def test_the_film_whose_score_is_shown_is_the_one_that_is_explained(tmp_path: Path, model_file: Path) -> None:
+    node = node_at(tmp_path, model_file, web={"explanations": True})
+    this, other = (row_of(node, number).id for number in (NORMAL, FLAGGED))
+    with node.engine.begin() as connection:  # two films of one study, of which the second has the higher score
+        connection.execute(update(instance).where(instance.c.study_id == other).values(study_id=this))
+        of_study = select(instance.c.id).where(instance.c.study_id == this).order_by(instance.c.id)
+        key = connection.execute(of_study).scalars().all()
+        higher = {"probability": 0.95, "decision": "abnormal"}
+        connection.execute(update(result).where(result.c.instance_id == key[1]).values(higher))
+    page = node.client("ada", "reader").get(f"/studies/{node.uid(NORMAL)}").text
+    assert "flagged, 0.95" in page
+    assert f"/films/{key[1]}/why/" in page
+    assert f"/films/{key[0]}/why/" not in page
+    assert "probability is shown above: film 2." in page
     node.engine.dispose()
 
 

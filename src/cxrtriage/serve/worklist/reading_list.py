@@ -65,6 +65,7 @@ class StudyRow:
     ----------
     rank : index of `priority.RANKS`
     probability : the highest of its films; None where there is none, or scores are hidden
+    instance_id : key of the film that has this probability; None as above
     decision : "normal", "abnormal", "emergent", or "" as above
     state : "waiting", "assessed", "not assessed" or "failed"; "assessed" if any film is
     reasons : why films are not assessed or failed
@@ -85,6 +86,7 @@ class StudyRow:
     overdue: bool
     probability: float | None
     threshold: float | None
+    instance_id: int | None
     decision: str
     state: str
     reasons: tuple[str, ...]
@@ -293,8 +295,10 @@ def _studies(connection: Connection, settings: NodeSettings, now: datetime, keys
 def _study_row(
     row: Row[Any], person: Any, films: list[FilmRow], ordered: str, hidden: bool, settings: NodeSettings, now: datetime
 ) -> StudyRow:
-    results = [found for film in films for found in film.results if found.shown and not hidden]
-    highest = max(results, key=lambda found: (RANK_OF_DECISION[found.decision], found.probability), default=None)
+    results = [(film, found) for film in films for found in film.results if found.shown and not hidden]
+    film, highest = max(
+        results, key=lambda pair: (RANK_OF_DECISION[pair[1].decision], pair[1].probability), default=(None, None)
+    )
     states = {film.state for film in films}
     waiting_s = max(0.0, ((row.read_at or now) - row.received_at).total_seconds())
     return StudyRow(
@@ -313,6 +317,7 @@ def _study_row(
         overdue=row.read_at is None and waiting_s > settings.reading.upper_wait_min * 60,
         probability=highest.probability if highest else None,
         threshold=highest.threshold if highest else None,
+        instance_id=film.instance_id if film else None,
         decision=highest.decision if highest else "",
         state=_state(states, any(found.shown for film in films for found in film.results)),
         reasons=tuple(dict.fromkeys(film.reason for film in films if film.state in ("failed", "not_assessed"))),

@@ -14,7 +14,7 @@ from cxrtriage.serve.database import reading
 from cxrtriage.serve.tables import instance
 from cxrtriage.serve.web.access import Visitor, require
 from cxrtriage.serve.web.pages import explaining
-from cxrtriage.serve.web.pages.opened import Node, node_of, note_picture, open_study, sight
+from cxrtriage.serve.web.pages.opened import Node, node_of, note_explanation, note_picture, open_study, sight
 from cxrtriage.serve.web.pictures import Pictures
 from cxrtriage.serve.web.rendering import render
 
@@ -45,6 +45,7 @@ async def explanation_picture(
         content = await _explained(request, visitor, uid, instance_id, method)
     except CxrTriageError as error:
         raise HTTPException(404, str(error)) from error
+    await run_in_threadpool(note_picture, node_of(request).engine, visitor, uid)
     return Response(content, media_type="image/png", headers=KEPT_BY_BROWSER)
 
 
@@ -59,6 +60,7 @@ async def explanation(
         return await run_in_threadpool(
             render, request, visitor, "why.html.j2", failure=str(error), caption="", source=""
         )
+    await run_in_threadpool(note_explanation, node_of(request).engine, visitor, uid, method)
     source = f"/studies/{uid}/films/{instance_id}/why/{method}.png"
     return await run_in_threadpool(render, request, visitor, "why.html.j2", failure="", caption=caption, source=source)
 

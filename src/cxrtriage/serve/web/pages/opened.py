@@ -97,6 +97,12 @@ def note_picture(engine: Engine, visitor: Visitor, study_instance_uid: str) -> N
             note_access(connection, visitor, study_instance_uid, films=True)
 
 
+def note_explanation(engine: Engine, visitor: Visitor, study_instance_uid: str, method: str) -> None:
+    """Write that the visitor saw why the model says what it says, which a reader asks for each time."""
+    with engine.begin() as connection:
+        note_access(connection, visitor, study_instance_uid, explanation=method)
+
+
 def others_looking(connection: Connection, visitor: Visitor, study_instance_uid: str) -> list[str]:
     """Return who else opened the study in the last minutes, so that two do not read it at once."""
     recent = (

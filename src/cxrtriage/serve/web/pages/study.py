@@ -67,6 +67,7 @@ def _values(connection: Connection, node: Node, visitor: Visitor, row: StudyRow)
         "history": history(connection, row, films, seen),
         "others": [] if referrer else others_looking(connection, visitor, row.study_instance_uid),
         "explanations": node.settings.web.explanations and seen.shown,
+        "number_explained": next((n for n, film in enumerate(films, 1) if film.instance_id == row.instance_id), None),
         "may_judge": not referrer,
     }
 
