@@ -79,6 +79,20 @@ def test_the_list_is_sent_again_only_when_it_has_changed(node: PagesNode, reader
     assert order_on(again.text, node) == order_on(first.text, node)
 
 
+def test_the_list_says_that_another_film_of_a_study_has_no_score(node: PagesNode, reader: TestClient) -> None:
+    first = reader.post("/list").text
+    assert "film failed" not in first
+    with node.engine.begin() as connection:
+        failed = instance.c.study_id == row_of(node, FAILED).id
+        connection.execute(update(instance).where(failed).values(study_id=row_of(node, NORMAL).id))
+    page = reader.post("/list", data={"seen": first.split('name="seen" value="')[1].split('"')[0]}).text
+    assert '<span class="state">· 1 film failed</span>' in page
+    with node.engine.begin() as connection:
+        connection.execute(update(job).where(job.c.state == "failed").values(state="received"))
+    page = reader.post("/list", data={"seen": page.split('name="seen" value="')[1].split('"')[0]}).text
+    assert '<span class="quiet">· 1 film waiting</span>' in page
+
+
 def test_a_search_finds_names_and_leaves_no_trace_of_them(node: PagesNode, reader: TestClient) -> None:
     found = reader.post("/list", data={"search": "haddad"})
     assert order_on(found.text, node) == [NORMAL]

@@ -9,7 +9,7 @@ While scores are hidden (shadow mode, or the model is off) only STAT orders and 
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -69,6 +69,7 @@ class StudyRow:
     decision : "normal", "abnormal", "emergent", or "" as above
     state : "waiting", "assessed", "not assessed" or "failed"; "assessed" if any film is
     reasons : why films are not assessed or failed
+    left_out : how many films stand otherwise than the study, without a score: "1 film failed", "2 films waiting"
     """
 
     study_id: int
@@ -90,6 +91,7 @@ class StudyRow:
     decision: str
     state: str
     reasons: tuple[str, ...]
+    left_out: tuple[str, ...]
     films: int
     model_sha256: str
     ordered: str
@@ -300,6 +302,7 @@ def _study_row(
         results, key=lambda pair: (RANK_OF_DECISION[pair[1].decision], pair[1].probability), default=(None, None)
     )
     states = {film.state for film in films}
+    state = _state(states, any(found.shown for film in films for found in film.results))
     waiting_s = max(0.0, ((row.read_at or now) - row.received_at).total_seconds())
     return StudyRow(
         study_id=row.id,
@@ -319,8 +322,9 @@ def _study_row(
         threshold=highest.threshold if highest else None,
         instance_id=film.instance_id if film else None,
         decision=highest.decision if highest else "",
-        state=_state(states, any(found.shown for film in films for found in film.results)),
+        state=state,
         reasons=tuple(dict.fromkeys(film.reason for film in films if film.state in ("failed", "not_assessed"))),
+        left_out=_left_out(films, state),
         films=len(films),
         model_sha256=highest.model_sha256 if highest else "",
         ordered=ordered,
@@ -336,6 +340,18 @@ def _state(states: set[str], scored: bool) -> str:
     if states & {"received", "running"} or not states:
         return "waiting"
     return "failed" if "failed" in states else "not assessed"
+
+
+def _left_out(films: list[FilmRow], state: str) -> tuple[str, ...]:
+    """Return how many films have no score, and do not stand as their study does: it may be they that matter."""
+    unscored = Counter(
+        _state({film.state}, scored=False) for film in films if not any(found.shown for found in film.results)
+    )
+    return tuple(
+        f"{unscored[other]} film{'s' if unscored[other] > 1 else ''} {other}"
+        for other in ("failed", "waiting", "not assessed")
+        if unscored[other] and other != state
+    )
 
 
 def _orders(connection: Connection, rows: Iterable[Any]) -> dict[int, str]:

@@ -71,6 +71,7 @@ SHOWN = (
     "probability",
     "decision",
     "state",
+    "left_out",
     "films",
     "ordered",
     "read_by",
