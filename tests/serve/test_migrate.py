@@ -12,6 +12,7 @@ from sqlalchemy import Engine, inspect, text
 from cxrtriage.errors import ConfigError
 from cxrtriage.serve.database import open_database
 from cxrtriage.serve.migrate import MIGRATIONS, database_version, migrate
+from cxrtriage.serve.results import outbox
 from cxrtriage.serve.tables import metadata
 
 LATER = """
@@ -99,6 +100,28 @@ def test_films_of_the_first_version_keep_their_results_and_those_that_wait_wait_
         jobs = connection.execute(text("SELECT instance_id, model_sha256, state FROM job ORDER BY id")).all()
         assert jobs == [(1, "m", "done"), (2, "", "received")]
         assert connection.execute(text("SELECT probability FROM result")).all() == [(0.7,)]
+    engine.dispose()
+
+
+def test_links_of_notices_that_were_sent_are_forgotten_and_those_that_wait_stay(
+    database_url: str, tmp_path: Path
+) -> None:
+    before = tmp_path / "before"
+    shutil.copytree(MIGRATIONS, before, ignore=shutil.ignore_patterns("__pycache__", "v0003*"))
+    engine = open_database(database_url)
+    migrate(engine, before)
+    columns = "(id, study_instance_uid, accession_number, received_at, rank, read_by)"
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO study {columns} VALUES (1, '1.2', 'A1', '2026-01-01', 0, '')"))
+        for state in ("sent", "waiting"):
+            outbox.put(
+                connection, destination="mail", kind="mail", key=state, study_id=1, content={"token": f"link {state}"}
+            )
+        connection.execute(text("UPDATE outbox SET state = key"))
+    migrate(engine)
+    with engine.connect() as connection:
+        contents = connection.execute(text("SELECT content FROM outbox ORDER BY id")).scalars().all()
+    assert contents == ["{}", '{"token": "link waiting"}']
     engine.dispose()
 
 

@@ -227,7 +227,7 @@ outbox = Table(
     Column("key", String(160), nullable=False, unique=True),  # made from what it is about: nothing is told twice
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("result_id", ForeignKey("result.id")),
-    Column("content", Text, nullable=False),  # JSON of what the rows do not tell; no name, no birth date
+    Column("content", Text, nullable=False),  # JSON of what the rows do not tell; no name, no birth date; {} once sent
     Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False),  # why it waits or is parked, for people; "" else
     Column("attempt", Integer, nullable=False),

@@ -60,6 +60,22 @@ def test_who_ordered_is_told_once_and_only_the_hash_of_the_link_is_kept(
     assert (row.escalate_at - row.made_at).total_seconds() == 30 * 60
 
 
+def test_the_link_is_forgotten_once_it_was_sent_and_still_leads_to_its_study(
+    node_of_each: Node, ordered_in_each: str
+) -> None:
+    node = node_of_each
+    node.tell(ordered_in_each)
+    given, delivery = token(node), node.take()
+    node.deliveries.fail(delivery, "the server is away")
+    assert token(node) == given, "it will be sent again"
+    assert node.deliveries.sent(node.take())
+    with reading(node.engine) as connection:
+        assert given not in str(connection.execute(select(outbox)).all())
+        found = notices.find_notice(connection, given)
+    assert found is not None
+    assert found.study_instance_uid == ordered_in_each
+
+
 def test_the_service_is_told_where_the_physician_is_unknown(node: Node, rows: Rows) -> None:
     uid = rows.study(accession_number="A1")
     node.order("A1", provider="99^Nobody")

@@ -1,4 +1,4 @@
-"""Since when a model's results are shown to nobody."""
+"""Since when a model's results are shown to nobody; links of notices that were sent go."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +10,6 @@ TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Add the moment."""
+    """Add the moment, forget the links."""
     op.add_column("model_version", sa.Column("shadow_since", TIME, nullable=True))
+    op.execute("UPDATE outbox SET content = '{}' WHERE state = 'sent'")
