@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from cxrtriage.errors import CxrTriageError
 from cxrtriage.serve import database, node_state
 from cxrtriage.serve.notify.notices import _sha256
 from cxrtriage.serve.results import outbox
@@ -132,6 +134,16 @@ def test_the_earlier_film_of_the_same_patient_stands_beside(node: PagesNode, rea
     assert page.count('<figure class="viewer"') == 2
     assert f"/studies/{node.uid(LATERAL)}/films/" in page
     assert {"beside": node.uid(EMERGENT)} in details(node.engine, "accessed")
+
+
+def test_a_film_without_room_for_its_preview_is_shown_and_not_called_damaged(
+    node: PagesNode, reader: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxrtriage.serve.web.pictures.replacing", Mock(side_effect=CxrTriageError("the disk is full")))
+    (source,) = [
+        part.split('"')[0] for part in reader.get(f"/studies/{node.uid(FLAGGED)}").text.split('<img src="')[1:]
+    ]
+    assert Image.open(io.BytesIO(reader.get(source).content)).format == "PNG"
 
 
 def test_reading_takes_it_off_the_list_and_goes_on_and_can_be_undone(node: PagesNode, reader: TestClient) -> None:

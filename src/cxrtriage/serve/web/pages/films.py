@@ -15,7 +15,6 @@ from cxrtriage.serve.tables import instance
 from cxrtriage.serve.web.access import Visitor, require
 from cxrtriage.serve.web.pages import explaining
 from cxrtriage.serve.web.pages.opened import Node, node_of, note_explanation, note_picture, open_study, sight
-from cxrtriage.serve.web.pictures import Pictures
 from cxrtriage.serve.web.rendering import render
 
 router = APIRouter()
@@ -30,7 +29,7 @@ def film_picture(request: Request, visitor: Seeing, uid: str, instance_id: int) 
     film, content_sha256, _ = _film(node, visitor, uid, instance_id)
     note_picture(node.engine, visitor, uid)
     try:
-        content = Pictures(node.home).film(film, content_sha256)
+        content = node.pictures.film(film, content_sha256)
     except CxrTriageError as error:  # its message names the file, not the patient
         raise HTTPException(404, "the film cannot be shown: it is damaged, or no longer there.") from error
     return Response(content, media_type="image/png", headers=KEPT_BY_BROWSER)
@@ -73,7 +72,7 @@ async def _explained(
     if version is None or not node.settings.web.explanations:
         raise HTTPException(404, "explanations are not shown (web.explanations), or there is no score to explain.")
     model_file = node.home / version.path
-    return await explaining.explained(Pictures(node.home), film, content_sha256, model_file, version.sha256, method)
+    return await explaining.explained(node.pictures, film, content_sha256, model_file, version.sha256, method)
 
 
 def _film(node: Node, visitor: Visitor, uid: str, instance_id: int) -> tuple[Path, str, models.ModelVersion | None]:
