@@ -95,6 +95,22 @@ def test_the_list_says_that_another_film_of_a_study_has_no_score(node: PagesNode
     assert '<span class="quiet">· 1 film waiting</span>' in page
 
 
+@pytest.mark.parametrize("page", [0, 2, 10**30])
+def test_a_page_that_the_list_does_not_have_is_the_nearest_that_it_has(
+    node: PagesNode, reader: TestClient, page: int
+) -> None:
+    first = reader.get("/").text
+    assert order_on(reader.get(f"/?page={page}").text, node) == order_on(first, node)
+    assert order_on(reader.post("/list", data={"page": page}).text, node) == order_on(first, node)
+
+
+def test_a_number_that_no_row_can_have_is_not_understood(node: PagesNode, reader: TestClient) -> None:
+    for number in (0, 10**30):
+        assert reader.get(f"/studies/{node.uid(FLAGGED)}/films/{number}.png").status_code == 422
+        assert reader.post(f"/failures/films/{number}").status_code == 422
+        assert reader.post(f"/failures/deliveries/{number}").status_code == 422
+
+
 def test_a_search_finds_names_and_leaves_no_trace_of_them(node: PagesNode, reader: TestClient) -> None:
     found = reader.post("/list", data={"search": "haddad"})
     assert order_on(found.text, node) == [NORMAL]

@@ -12,7 +12,7 @@ from cxrtriage.errors import CxrTriageError
 from cxrtriage.serve import models
 from cxrtriage.serve.database import reading
 from cxrtriage.serve.tables import instance
-from cxrtriage.serve.web.access import Visitor, require
+from cxrtriage.serve.web.access import Key, Visitor, require
 from cxrtriage.serve.web.pages import explaining
 from cxrtriage.serve.web.pages.opened import Node, node_of, note_explanation, note_picture, open_study, sight
 from cxrtriage.serve.web.rendering import render
@@ -23,7 +23,7 @@ KEPT_BY_BROWSER = {"Cache-Control": "no-store"}  # a film must not stay on a mac
 
 
 @router.get("/studies/{uid}/films/{instance_id}.png")
-def film_picture(request: Request, visitor: Seeing, uid: str, instance_id: int) -> Response:
+def film_picture(request: Request, visitor: Seeing, uid: str, instance_id: Key) -> Response:
     """Return a film as PNG."""
     node = node_of(request)
     film, content_sha256, _ = _film(node, visitor, uid, instance_id)
@@ -37,7 +37,7 @@ def film_picture(request: Request, visitor: Seeing, uid: str, instance_id: int) 
 
 @router.get("/studies/{uid}/films/{instance_id}/why/{method}.png")
 async def explanation_picture(
-    request: Request, visitor: Seeing, uid: str, instance_id: int, method: explaining.Method
+    request: Request, visitor: Seeing, uid: str, instance_id: Key, method: explaining.Method
 ) -> Response:
     """Return an explanation as PNG."""
     try:
@@ -50,7 +50,7 @@ async def explanation_picture(
 
 @router.get("/studies/{uid}/films/{instance_id}/why/{method}")
 async def explanation(
-    request: Request, visitor: Seeing, uid: str, instance_id: int, method: explaining.Method
+    request: Request, visitor: Seeing, uid: str, instance_id: Key, method: explaining.Method
 ) -> Response:
     """Return a part of the page that shows an explanation, when it has been worked out."""
     try:
