@@ -242,6 +242,16 @@ def test_scores_shown_to_nobody_are_on_no_page(tmp_path: Path, model_file: Path,
     node.engine.dispose()
 
 
+def test_calling_emergent_promises_no_notice_that_does_not_leave(tmp_path: Path, model_file: Path) -> None:
+    node = node_at(tmp_path, model_file, mail={"host": "127.0.0.1"})
+    reader, where = node.client("ada", "reader"), f"/studies/{node.uid(FLAGGED)}"
+    assert "everybody's list. The physician is told.</p>" in reader.get(where).text
+    with node.engine.begin() as connection:
+        node_state.put(connection, node_state.MODEL_OFF, "new detector")
+    assert "everybody's list. The model is off, and no notice leaves" in reader.get(where).text
+    node.engine.dispose()
+
+
 def test_parked_films_and_deliveries_can_be_tried_again(node: PagesNode, reader: TestClient) -> None:
     with node.engine.begin() as connection:
         outbox.put(
