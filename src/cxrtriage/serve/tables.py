@@ -96,6 +96,7 @@ study = Table(
     Column("read_at", UtcTime),  # it left the list: a reader marked it, or a final report came
     Column("read_by", String(64), nullable=False, server_default=""),  # account's name, or "final report"
     Column("reported_abnormal", Boolean),  # what the report or the reader said; None where not known
+    Column("reported_at", UtcTime),  # when that was said last; None where not known
     Index(None, "read_at", "rank"),
 )
 
