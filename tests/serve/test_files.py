@@ -3,13 +3,16 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import OperationalError
 
 from cxrtriage.serve import files
 from cxrtriage.serve.database import open_database, reading
@@ -105,6 +108,45 @@ def test_films_are_refused_while_the_disk_is_low_and_taken_after(sqlite: Engine,
             keep(store, path)
         store.min_free_bytes = 0
         assert keep(store, path)
+
+
+@contextmanager
+def without_database() -> Iterator[None]:
+    """Let every row be refused, as by a database that went away."""
+    with pytest.MonkeyPatch.context() as patched:
+        away = OperationalError("INSERT", {}, Exception("server closed the connection"))
+        patched.setattr(files, "insert_new", Mock(side_effect=away))
+        yield
+
+
+def test_a_film_that_the_database_did_not_take_gets_its_rows_at_the_next_start(engine: Engine, tmp_path: Path) -> None:
+    path, home = film(tmp_path / "a.dcm"), tmp_path / "home"
+    with without_database(), FilmStore(home, engine, PLENTY) as store:
+        for _ in range(2):  # the sender tries again, and gives up
+            part = arrive(store, path)
+            with pytest.raises(OperationalError):
+                store.keep(part, read_header(part), "SENDER")
+            part.unlink()
+    assert counts(engine) == [0, 0, 0, 0]
+    with FilmStore(home, engine, PLENTY):
+        assert counts(engine) == [1, 1, 1, 1]
+    assert len(kept(home)) == 1
+    assert not list((home / "incoming").iterdir())
+
+
+def test_a_film_that_the_database_takes_when_it_is_sent_again_leaves_nothing_behind(
+    engine: Engine, tmp_path: Path
+) -> None:
+    path, home = film(tmp_path / "a.dcm"), tmp_path / "home"
+    with FilmStore(home, engine, PLENTY) as store:
+        with without_database():
+            part = arrive(store, path)
+            with pytest.raises(OperationalError):
+                store.keep(part, read_header(part), "SENDER")
+            part.unlink()
+        assert keep(store, path)
+        assert counts(engine) == [1, 1, 1, 1]
+        assert [left.name for left in store.incoming.iterdir()] == ["lock"], "or retention could not delete the film"
 
 
 def test_two_receivers_do_not_sweep_each_other(sqlite: Engine, tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ from sqlalchemy import Engine, inspect, text
 from cxrtriage.errors import ConfigError
 from cxrtriage.serve.database import open_database
 from cxrtriage.serve.migrate import MIGRATIONS, database_version, migrate
+from cxrtriage.serve.results import outbox
 from cxrtriage.serve.tables import metadata
 
 LATER = """
 import sqlalchemy as sa
 from alembic import op
 revision = "9999"
-down_revision = "0002"
+down_revision = "0003"
 def upgrade():
     op.add_column("study", sa.Column("later", sa.Integer()))
     {then}
@@ -49,7 +50,7 @@ def test_processes_that_start_together_migrate_once(database_url: str) -> None:
         return version
 
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(start, range(4))) == ["0002"] * 4
+        assert list(threads.map(start, range(4))) == ["0003"] * 4
 
 
 def test_an_upgrade_of_sqlite_keeps_a_copy_of_what_was_before(sqlite: Engine, later: Path) -> None:
@@ -70,7 +71,7 @@ def test_films_of_the_first_version_keep_their_results_and_those_that_wait_wait_
     database_url: str, tmp_path: Path
 ) -> None:
     first = tmp_path / "first"
-    shutil.copytree(MIGRATIONS, first, ignore=shutil.ignore_patterns("__pycache__", "v0002*"))
+    shutil.copytree(MIGRATIONS, first, ignore=shutil.ignore_patterns("__pycache__", "v0002*", "v0003*"))
     engine = open_database(database_url)
     migrate(engine, first)
     blank = [
@@ -102,11 +103,33 @@ def test_films_of_the_first_version_keep_their_results_and_those_that_wait_wait_
     engine.dispose()
 
 
+def test_links_of_notices_that_were_sent_are_forgotten_and_those_that_wait_stay(
+    database_url: str, tmp_path: Path
+) -> None:
+    before = tmp_path / "before"
+    shutil.copytree(MIGRATIONS, before, ignore=shutil.ignore_patterns("__pycache__", "v0003*"))
+    engine = open_database(database_url)
+    migrate(engine, before)
+    columns = "(id, study_instance_uid, accession_number, received_at, rank, read_by)"
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO study {columns} VALUES (1, '1.2', 'A1', '2026-01-01', 0, '')"))
+        for state in ("sent", "waiting"):
+            outbox.put(
+                connection, destination="mail", kind="mail", key=state, study_id=1, content={"token": f"link {state}"}
+            )
+        connection.execute(text("UPDATE outbox SET state = key"))
+    migrate(engine)
+    with engine.connect() as connection:
+        contents = connection.execute(text("SELECT content FROM outbox ORDER BY id")).scalars().all()
+    assert contents == ["{}", '{"token": "link waiting"}']
+    engine.dispose()
+
+
 def test_a_step_that_fails_is_undone_as_a_whole(engine: Engine, later: Path) -> None:
     (later / "versions" / "v9999_later.py").write_text(LATER.format(then="op.execute('SELECT * FROM nowhere')"))
     with pytest.raises(ConfigError, match="brought up to date"):
         migrate(engine, later)
-    assert database_version(engine) == "0002"
+    assert database_version(engine) == "0003"
     assert "later" not in {column["name"] for column in inspect(engine).get_columns("study")}
 
 

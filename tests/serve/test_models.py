@@ -17,7 +17,8 @@ from cxrtriage.serve.queue import Queue, Score
 from cxrtriage.serve.settings import WorkerSettings
 from cxrtriage.serve.tables import job, result, study
 from cxrtriage.serve.worklist import priority
-from serve.worklist.rows import Rows
+from cxrtriage.serve.worklist.reading_list import reading_list
+from serve.worklist.rows import NOW, SETTINGS, Rows
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +95,33 @@ def test_a_change_of_model_scores_open_studies_again_keeps_results_and_can_be_ta
     assert roles(engine) == {first: "active", second: "retired"}
     with reading(engine) as connection:
         assert connection.execute(select(study.c.rank)).scalar() == priority.ABNORMAL, "only a person lowers it"
+
+
+def test_a_model_that_was_active_and_then_runs_in_shadow_counts_with_what_it_said_before_alone(
+    engine: Engine, tmp_path: Path, model_file: Path, other_model: Path
+) -> None:
+    def seen() -> dict[str, tuple[int, str]]:
+        with reading(engine) as connection:
+            found, _ = reading_list(connection, SETTINGS, NOW)
+        return {row.study_instance_uid: (row.rank, row.decision) for row in found}
+
+    first = models.add_model(engine, tmp_path, model_file, "active").sha256
+    rows = Rows(engine)
+    flagged = rows.study(20, 0.9, model=first)
+    second = models.add_model(engine, tmp_path, other_model, "active").sha256
+    assess_all(engine, second, 0.1)
+    later = rows.study(10, 0.1, model=second)
+    models.add_model(engine, tmp_path, model_file, "shadow")
+    assess_all(engine, first, 0.95)
+    expected = {flagged: (priority.ABNORMAL, "abnormal"), later: (priority.ROUTINE, "normal")}
+    assert seen() == expected
+    models.retire(engine, first)
+    models.add_model(engine, tmp_path, model_file, "shadow")
+    with engine.begin() as connection:
+        priority.refresh(connection, 2)
+    assert seen() == expected, "what it said in shadow is told by no change of its role but one"
+    models.activate(engine, first)
+    assert seen()[later] == (priority.ABNORMAL, "abnormal")
 
 
 def test_a_retired_model_leaves_nothing_in_the_queue(

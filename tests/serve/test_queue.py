@@ -15,6 +15,7 @@ from cxrtriage.serve.database import insert_new, reading
 from cxrtriage.serve.queue import LONGEST_BACKOFF_S, LeasedFilm, Queue, Score
 from cxrtriage.serve.settings import WorkerSettings
 from cxrtriage.serve.tables import instance, job, result, study
+from serve.worklist.rows import add_model
 
 SCORE = Score(model_sha256="m", probability=0.75, threshold=0.5, decision="abnormal", seconds=0.1)
 LIMITS = WorkerSettings(attempts=3, backoff_s=10, film_limit_s=30)
@@ -158,6 +159,31 @@ def test_a_film_that_kills_every_worker_is_parked(engine: Engine, films: Queue, 
         clock.forward(LONGEST_BACKOFF_S)
     assert states(engine) == ["failed"]
     assert "died or hung" in reason(engine)
+
+
+@pytest.mark.parametrize("how", ["fail", "release", "lease"])
+def test_what_a_retired_model_had_in_hand_is_not_put_back_for_nobody(
+    engine: Engine, films: Queue, clock: Clock, how: str
+) -> None:
+    held = taken(films)
+    with engine.begin() as connection:
+        add_model(connection, "m", "retired")
+    if how == "fail":
+        assert films.fail(held, "no luck")
+    elif how == "release":
+        assert films.release("a") == 1
+    else:
+        clock.forward(films.lease.total_seconds() + 1)
+        assert films.take("b", ["m"]) is None
+    assert states(engine) == []
+
+
+def test_a_film_parked_by_a_model_that_was_retired_since_is_not_tried_again(engine: Engine, films: Queue) -> None:
+    films.set_aside(taken(films), "a knee")
+    with engine.begin() as connection:
+        add_model(connection, "m", "retired")
+    assert not films.retry(1)
+    assert states(engine) == ["not_assessed"]
 
 
 def test_a_film_set_aside_has_a_reason_and_no_result(engine: Engine, films: Queue) -> None:

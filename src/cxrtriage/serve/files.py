@@ -6,7 +6,8 @@
 `FilmStore.keep` returns only when the film would survive a power cut: its bytes are on the disk, then its
 second name (a hard link, which never replaces a file), then the folder, then the rows. The first name goes
 last, so whatever a crash leaves in `incoming/` says how far it came: one name, the sender has had no answer
-and sends again; two names, the film is complete and gets its rows at the next start.
+and sends again; two names, the film is complete and gets its rows at the next start. A film that the database
+did not take gets a second name there again.
 
 The same film again (same UID, pixels and facts) changes nothing. The same UID with other pixels or facts
 is kept, listed and scored beside the first one: the standard forbids it, senders do it, and to drop either
@@ -18,16 +19,18 @@ import logging
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Self
 
 from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from cxrtriage.errors import CxrTriageError
 from cxrtriage.machine import free_bytes
-from cxrtriage.serve import audit, queue
+from cxrtriage.serve import audit, queue, turns
 from cxrtriage.serve.database import insert_new, now, reading
 from cxrtriage.serve.header import Header, NotUnderstoodError, read_header
 from cxrtriage.serve.tables import instance, patient, study
@@ -127,7 +130,8 @@ class FilmStore:
         DiskLowError
             If the disk is low.
         OSError, SQLAlchemyError
-            If the disk or the database fails. Nothing is half there then; the film may be sent again.
+            If the disk or the database fails. Nothing is half there then; the film may be sent again. If it was on
+            the disk already, it gets its rows at the next start even if it is not.
         """
         self.require_room()
         target = self.home / _place(header)
@@ -145,9 +149,17 @@ class FilmStore:
             target.hardlink_to(part)
         except FileExistsError:  # another association is just keeping it, or a crash came before its rows
             header = read_header(target)
-        _sync(target.parent)
-        with self.engine.begin() as connection:
-            return _insert(connection, header, calling_ae, door or Door(calling_ae))
+        without_rows = self.incoming / target.name
+        try:
+            _sync(target.parent)
+            with self.engine.begin() as connection:
+                new = _insert(connection, header, calling_ae, door or Door(calling_ae))
+        except Exception:
+            with suppress(FileExistsError):  # nor did the database take it before
+                without_rows.hardlink_to(target)  # `target` itself may be another association's by now
+            raise
+        without_rows.unlink(missing_ok=True)
+        return new
 
     def _sweep(self, folder: Path) -> None:
         """Finish what a receiver that is gone was about to keep, and remove the rest of its folder."""
@@ -156,9 +168,13 @@ class FilmStore:
                 flock(lock, LOCK_EX | LOCK_NB)
             except BlockingIOError:
                 return  # that receiver is alive
-            for part in folder.glob("*.dcm"):
-                if part.stat().st_nlink > 1:
-                    self._recover(part)
+            try:
+                for part in folder.glob("*.dcm"):
+                    if part.stat().st_nlink > 1:
+                        self._recover(part)
+            except SQLAlchemyError as error:
+                LOGGER.error("films in %s get their rows at the next start: %s", folder, type(error).__name__)
+                return
             shutil.rmtree(folder)
 
     def _recover(self, part: Path) -> None:
@@ -170,7 +186,10 @@ class FilmStore:
         _sync((self.home / _place(header)).parent)
         with self.engine.begin() as connection:
             if _insert(connection, header, "", Door("node")):
-                LOGGER.warning("recovered instance %s, received just before a crash", header.sop_instance_uid)
+                LOGGER.warning(
+                    "recovered instance %s, received just before a crash, or while the database was away",
+                    header.sop_instance_uid,
+                )
 
 
 def _make_folders(home: Path) -> None:
@@ -201,6 +220,7 @@ def _sync(path: Path) -> None:
 
 def _insert(connection: Connection, header: Header, calling_ae: str, door: Door) -> bool:
     """Write the rows of a film that is on the disk, its job among them; False if they are there."""
+    turns.beside_others(connection)
     received_at = now()
     insert_new(
         connection,

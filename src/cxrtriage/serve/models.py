@@ -4,7 +4,8 @@
                 ^------------------------------go_back------------------------'
 
 The active model's results are shown. A shadow model scores the same films beside it and is shown to nobody,
-so that both can be compared before a change. A result belongs to the version that made it for good: a
+so that both can be compared before a change. One that was active before may run in shadow too: what it says then is
+shown to nobody, what it said before stays. A result belongs to the version that made it for good: a
 change of model neither rewrites nor hides what was reported before. Files are copied under
 HOME/models by their hash, so that `go_back` needs nothing but the database.
 """
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, Engine, and_, exists, not_, select, update
+from sqlalchemy import Connection, Engine, and_, exists, func, not_, select, update
 
 from cxrtriage.atomic import replacing
 from cxrtriage.digest import sha256_of
 from cxrtriage.errors import ConfigError, ModelError
 from cxrtriage.model.card import ModelCard
-from cxrtriage.serve import audit, queue
+from cxrtriage.serve import audit, queue, turns
 from cxrtriage.serve.database import insert_new, now
 from cxrtriage.serve.tables import instance, job, model_version, result, study
 from cxrtriage.serve.worklist import priority
@@ -197,6 +198,7 @@ def find(connection: Connection, beginning: str) -> ModelVersion:
 
 
 def _give_role(connection: Connection, sha256: str, role: str, actor: str) -> None:
+    turns.alone(connection)
     table = model_version.c
     if role == "shadow" and connection.execute(select(table.role).where(table.sha256 == sha256)).scalar() == "active":
         raise ConfigError(
@@ -206,7 +208,9 @@ def _give_role(connection: Connection, sha256: str, role: str, actor: str) -> No
         connection.execute(update(model_version).where(table.role == "active").values(role="retired"))
     values: dict[str, Any] = {"role": role}
     if role == "active":
-        values["activated_at"] = now()
+        values |= {"activated_at": now(), "shadow_since": None}
+    elif role == "shadow":
+        values["shadow_since"] = func.coalesce(table.shadow_since, now())
     connection.execute(update(model_version).where(table.sha256 == sha256).values(values))
     retired = select(table.sha256).where(table.role == "retired")
     connection.execute(job.delete().where(job.c.state == "received", job.c.model_sha256.in_(retired)))

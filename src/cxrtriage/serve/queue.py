@@ -8,7 +8,7 @@
 A taken film is leased. A worker that dies leaves it `running`; `release` (its parent saw it die) or the end
 of the lease gives it to the next. Each change of hands raises the job's `fence`, and only who holds the
 present fence can finish: of two workers on one film, one result counts. A film that kills its worker uses
-up its attempts like any other and is parked.
+up its attempts like any other and is parked. What a retired model had in hand is not given back but dropped.
 
 Leases go by the clock of the machines. A clock put back or forward costs at most a film scored twice, of
 which one result counts: times further ahead than the node ever sets them count as past.
@@ -22,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, case, or_, select, update
 
-from cxrtriage.serve import database
+from cxrtriage.serve import database, turns
 from cxrtriage.serve.settings import WorkerSettings
 from cxrtriage.serve.tables import State, instance, job, model_version, result, study
 
@@ -31,6 +31,7 @@ LONGEST_BACKOFF_S = 3600.0
 CLOCKS_APART_S = 60  # that machines' clocks may differ, and that a transaction may have waited for its turn
 NO_MODEL_YET = ""  # the model of films that came before the node had one
 WORKER_DIED = "the scoring process died or hung over this film"
+RETIRED = select(model_version.c.sha256).where(model_version.c.role == "retired")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class Queue:
             instance.c.age_years,
         )
         with self.engine.begin() as connection:
+            turns.beside_others(connection)
             for left in connection.execute(
                 select(job.c.id, job.c.attempt).where(abandoned).with_for_update(skip_locked=True)
             ).all():
@@ -178,6 +180,7 @@ class Queue:
     def finish(self, film: LeasedFilm, score: Score) -> bool:
         """Write the score; False, and nothing written, if the film is no longer this worker's."""
         with self.engine.begin() as connection:
+            turns.beside_others(connection)
             if not self._mine(connection, film):
                 return False
             self._change(connection, film.job_id, "done")
@@ -211,6 +214,7 @@ class Queue:
     def fail(self, film: LeasedFilm, reason: str) -> bool:
         """Put the film back for another attempt, or park it after the last; False if it is not this worker's."""
         with self.engine.begin() as connection:
+            turns.beside_others(connection)
             if not self._mine(connection, film):
                 return False
             self._give_back(connection, film.job_id, film.attempt, reason)
@@ -220,6 +224,7 @@ class Queue:
         """Give back what a process held that is known to be dead; return how many films."""
         mine = and_(job.c.state == "running", job.c.lease_owner == owner)
         with self.engine.begin() as connection:
+            turns.beside_others(connection)
             rows = connection.execute(select(job.c.id, job.c.attempt).where(mine).with_for_update()).all()
             for row in rows:
                 self._give_back(connection, row.id, row.attempt, reason)
@@ -227,8 +232,11 @@ class Queue:
 
     def retry(self, job_id: int) -> bool:
         """Put a parked or not assessed film back, with all its attempts; False if it is neither."""
-        parked = and_(job.c.id == job_id, job.c.state.in_(("failed", "not_assessed")))
+        parked = and_(
+            job.c.id == job_id, job.c.state.in_(("failed", "not_assessed")), job.c.model_sha256.not_in(RETIRED)
+        )
         with self.engine.begin() as connection:
+            turns.beside_others(connection)
             if connection.execute(select(job.c.id).where(parked).with_for_update()).first() is None:
                 return False
             self._change(connection, job_id, "received", attempt=0, not_before=self.now())
@@ -240,6 +248,8 @@ class Queue:
         return connection.execute(select(job.c.id).where(held).with_for_update()).first() is not None
 
     def _give_back(self, connection: Connection, job_id: int, attempt: int, reason: str) -> None:
+        if connection.execute(job.delete().where(job.c.id == job_id, job.c.model_sha256.in_(RETIRED))).rowcount:
+            return  # nobody would ever take it
         if attempt >= self.settings.attempts:
             times = f" ({attempt} attempts)" if attempt > 1 else ""
             self._change(connection, job_id, "failed", reason=reason + times)

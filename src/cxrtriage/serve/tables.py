@@ -96,6 +96,7 @@ study = Table(
     Column("read_at", UtcTime),  # it left the list: a reader marked it, or a final report came
     Column("read_by", String(64), nullable=False, server_default=""),  # account's name, or "final report"
     Column("reported_abnormal", Boolean),  # what the report or the reader said; None where not known
+    Column("reported_at", UtcTime),  # when that was said last; None where not known
     Index(None, "read_at", "rank"),
 )
 
@@ -177,6 +178,7 @@ model_version = Table(
     Column("card", Text, nullable=False),  # JSON of its `ModelCard`
     Column("added_at", UtcTime, nullable=False),
     Column("activated_at", UtcTime),  # last; None: its results were never shown
+    Column("shadow_since", UtcTime),  # what it said from then on is shown to nobody; None once it is activated
     Column("acceptance", Text, nullable=False, server_default=""),  # JSON of its figures on this site's films, or ""
     CheckConstraint("role IN ('active', 'shadow', 'retired')", name="role"),
 )
@@ -226,7 +228,7 @@ outbox = Table(
     Column("key", String(160), nullable=False, unique=True),  # made from what it is about: nothing is told twice
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("result_id", ForeignKey("result.id")),
-    Column("content", Text, nullable=False),  # JSON of what the rows do not tell; no name, no birth date
+    Column("content", Text, nullable=False),  # JSON of what the rows do not tell; no name, no birth date; {} once sent
     Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False),  # why it waits or is parked, for people; "" else
     Column("attempt", Integer, nullable=False),

@@ -5,9 +5,11 @@ import threading
 import pytest
 from sqlalchemy import select
 
+from cxrtriage.serve import node_state
 from cxrtriage.serve.database import reading
 from cxrtriage.serve.notify import mail, notices
 from cxrtriage.serve.results.outbox import Refused
+from cxrtriage.serve.settings import NodeSettings
 from cxrtriage.serve.tables import audit, notice, outbox
 from cxrtriage.serve.worklist import reviews
 from serve.notify.node import TABLE, Node
@@ -58,6 +60,49 @@ def test_who_ordered_is_told_once_and_only_the_hash_of_the_link_is_kept(
     assert row.token_sha256 == hashlib.sha256(token(node).encode()).hexdigest()
     assert token(node) not in str(row)
     assert (row.escalate_at - row.made_at).total_seconds() == 30 * 60
+
+
+def test_the_link_is_forgotten_once_it_was_sent_and_still_leads_to_its_study(
+    node_of_each: Node, ordered_in_each: str
+) -> None:
+    node = node_of_each
+    node.tell(ordered_in_each)
+    given, delivery = token(node), node.take()
+    node.deliveries.fail(delivery, "the server is away")
+    assert token(node) == given, "it will be sent again"
+    assert node.deliveries.sent(node.take())
+    with reading(node.engine) as connection:
+        assert given not in str(connection.execute(select(outbox)).all())
+        found = notices.find_notice(connection, given)
+    assert found is not None
+    assert found.study_instance_uid == ordered_in_each
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "promised"),
+    [
+        ("mail", {}, "The physician is told."),
+        ("notice", {"when": "result"}, "not a reader's word"),
+        ("reading", {"shadow": True}, "In shadow mode nobody is told"),
+    ],
+)
+def test_readers_are_promised_a_notice_only_where_one_follows(
+    node: Node, ordered: str, section: str, values: dict[str, object], promised: str
+) -> None:
+    node.set(section, **values)
+    with node.engine.begin() as connection:
+        assert promised in notices.what_follows(connection, node.settings)
+        reviews.give_verdict(
+            connection, node.key(ordered), "x", "emergent", False, settings=node.settings, home=node.home
+        )
+    assert bool(node.told()) == (promised == "The physician is told.")
+
+
+def test_no_notice_is_promised_while_the_model_is_off_or_nothing_is_set_up(node: Node) -> None:
+    with node.engine.begin() as connection:
+        node_state.put(connection, node_state.MODEL_OFF, "new detector")
+        assert "no notice leaves before it is on again" in notices.what_follows(connection, node.settings)
+        assert "Notices are not set up" in notices.what_follows(connection, NodeSettings())
 
 
 def test_the_service_is_told_where_the_physician_is_unknown(node: Node, rows: Rows) -> None:

@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
-from sqlalchemy import update
+from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from cxrtriage.errors import CxrTriageError
 from cxrtriage.serve import database, node_state
 from cxrtriage.serve.notify.notices import _sha256
 from cxrtriage.serve.results import outbox
-from cxrtriage.serve.tables import audit, job, model_version, notice, review, study
+from cxrtriage.serve.tables import audit, instance, job, model_version, notice, result, review, study
 from cxrtriage.serve.tables import outbox as outbox_table
 from serve.web.pages_node import PagesNode, details, rows_of, small_films, without_times
 
@@ -79,6 +81,36 @@ def test_the_list_is_sent_again_only_when_it_has_changed(node: PagesNode, reader
     assert order_on(again.text, node) == order_on(first.text, node)
 
 
+def test_the_list_says_that_another_film_of_a_study_has_no_score(node: PagesNode, reader: TestClient) -> None:
+    first = reader.post("/list").text
+    assert "film failed" not in first
+    with node.engine.begin() as connection:
+        failed = instance.c.study_id == row_of(node, FAILED).id
+        connection.execute(update(instance).where(failed).values(study_id=row_of(node, NORMAL).id))
+    page = reader.post("/list", data={"seen": first.split('name="seen" value="')[1].split('"')[0]}).text
+    assert '<span class="state">· 1 film failed</span>' in page
+    with node.engine.begin() as connection:
+        connection.execute(update(job).where(job.c.state == "failed").values(state="received"))
+    page = reader.post("/list", data={"seen": page.split('name="seen" value="')[1].split('"')[0]}).text
+    assert '<span class="quiet">· 1 film waiting</span>' in page
+
+
+@pytest.mark.parametrize("page", [0, 2, 10**30])
+def test_a_page_that_the_list_does_not_have_is_the_nearest_that_it_has(
+    node: PagesNode, reader: TestClient, page: int
+) -> None:
+    first = reader.get("/").text
+    assert order_on(reader.get(f"/?page={page}").text, node) == order_on(first, node)
+    assert order_on(reader.post("/list", data={"page": page}).text, node) == order_on(first, node)
+
+
+def test_a_number_that_no_row_can_have_is_not_understood(node: PagesNode, reader: TestClient) -> None:
+    for number in (0, 10**30):
+        assert reader.get(f"/studies/{node.uid(FLAGGED)}/films/{number}.png").status_code == 422
+        assert reader.post(f"/failures/films/{number}").status_code == 422
+        assert reader.post(f"/failures/deliveries/{number}").status_code == 422
+
+
 def test_a_search_finds_names_and_leaves_no_trace_of_them(node: PagesNode, reader: TestClient) -> None:
     found = reader.post("/list", data={"search": "haddad"})
     assert order_on(found.text, node) == [NORMAL]
@@ -118,6 +150,16 @@ def test_the_earlier_film_of_the_same_patient_stands_beside(node: PagesNode, rea
     assert page.count('<figure class="viewer"') == 2
     assert f"/studies/{node.uid(LATERAL)}/films/" in page
     assert {"beside": node.uid(EMERGENT)} in details(node.engine, "accessed")
+
+
+def test_a_film_without_room_for_its_preview_is_shown_and_not_called_damaged(
+    node: PagesNode, reader: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxrtriage.serve.web.pictures.replacing", Mock(side_effect=CxrTriageError("the disk is full")))
+    (source,) = [
+        part.split('"')[0] for part in reader.get(f"/studies/{node.uid(FLAGGED)}").text.split('<img src="')[1:]
+    ]
+    assert Image.open(io.BytesIO(reader.get(source).content)).format == "PNG"
 
 
 def test_reading_takes_it_off_the_list_and_goes_on_and_can_be_undone(node: PagesNode, reader: TestClient) -> None:
@@ -197,6 +239,16 @@ def test_scores_shown_to_nobody_are_on_no_page(tmp_path: Path, model_file: Path,
         assert "0.97" not in page
         assert ("Shadow mode" if how == "shadow" else "The model is off: new detector") in page
     assert order_on(reader.get("/").text, node)[0] == STAT  # an order is not the model's word
+    node.engine.dispose()
+
+
+def test_calling_emergent_promises_no_notice_that_does_not_leave(tmp_path: Path, model_file: Path) -> None:
+    node = node_at(tmp_path, model_file, mail={"host": "127.0.0.1"})
+    reader, where = node.client("ada", "reader"), f"/studies/{node.uid(FLAGGED)}"
+    assert "everybody's list. The physician is told.</p>" in reader.get(where).text
+    with node.engine.begin() as connection:
+        node_state.put(connection, node_state.MODEL_OFF, "new detector")
+    assert "everybody's list. The model is off, and no notice leaves" in reader.get(where).text
     node.engine.dispose()
 
 
@@ -312,6 +364,24 @@ def test_an_explanation_is_worked_out_once_and_carries_its_words(tmp_path: Path,
     picture = reader.get(part.split('<img src="')[1].split('"')[0])
     assert Image.open(io.BytesIO(picture.content)).size == (2 * 512 + 8, 512)
     assert len(list((node.home / "pictures").rglob("*grad-cam.png"))) == 1
+    assert details(node.engine, "accessed") == [{"score": True}, {"explanation": "grad-cam"}]
+    node.engine.dispose()
+
+
+def test_the_film_whose_score_is_shown_is_the_one_that_is_explained(tmp_path: Path, model_file: Path) -> None:
+    node = node_at(tmp_path, model_file, web={"explanations": True})
+    this, other = (row_of(node, number).id for number in (NORMAL, FLAGGED))
+    with node.engine.begin() as connection:  # two films of one study, of which the second has the higher score
+        connection.execute(update(instance).where(instance.c.study_id == other).values(study_id=this))
+        of_study = select(instance.c.id).where(instance.c.study_id == this).order_by(instance.c.id)
+        key = connection.execute(of_study).scalars().all()
+        higher = {"probability": 0.95, "decision": "abnormal"}
+        connection.execute(update(result).where(result.c.instance_id == key[1]).values(higher))
+    page = node.client("ada", "reader").get(f"/studies/{node.uid(NORMAL)}").text
+    assert "flagged, 0.95" in page
+    assert f"/films/{key[1]}/why/" in page
+    assert f"/films/{key[0]}/why/" not in page
+    assert "probability is shown above: film 2." in page
     node.engine.dispose()
 
 

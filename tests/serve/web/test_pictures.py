@@ -1,5 +1,6 @@
 """Films as browsers show them."""
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -67,6 +68,20 @@ def test_a_picture_is_made_once_and_holds_nothing_but_pixels(tmp_path: Path) -> 
     assert pictures.film(path, CONTENT) == first
     assert b"Unheard" not in first
     assert opened(first).shape == film_pixels().shape
+
+
+def test_a_picture_that_the_disk_does_not_take_is_shown_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_dicom(tmp_path / "a.dcm", film_pixels())
+    kept = Pictures(tmp_path / "kept").film(path, CONTENT)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert Pictures(tmp_path / "full").film(path, CONTENT) == kept
+    assert not [found for found in (tmp_path / "full").rglob("*") if found.is_file()]
 
 
 def test_those_not_looked_at_for_longest_go_when_there_are_too_many(tmp_path: Path) -> None:

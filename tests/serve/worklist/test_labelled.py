@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,50 @@ def test_what_readers_said_becomes_a_manifest_without_names(sqlite: Engine, home
     assert set(films[REVIEWED_WEIGHTS]) == {weights_sha256(load_model(model_file))}
     assert "SECRET" not in films.to_csv()
     assert "P1" not in films.to_csv()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["disagree", "report normal"], (0, True)),  # of a normal score: abnormal
+        (["report normal", "disagree"], (1, False)),
+        (["report abnormal", "emergent"], (2, False)),
+        (["emergent", "report abnormal"], (2, False)),  # the report adds nothing
+        (["emergent", "report normal"], (0, True)),
+        (["report abnormal", "report normal"], (0, True)),
+        (["emergent", "report normal", "reopen"], (2, False)),
+    ],
+)
+def test_the_last_word_counts_whoever_said_it(
+    sqlite: Engine, tmp_path: Path, model_file: Path, words: list[str], expected: tuple[int, bool]
+) -> None:
+    sha256 = models.add_model(sqlite, tmp_path, model_file, "active").sha256
+    Rows(sqlite).study(10, 0.1, model=sha256)
+    for said in words:
+        with sqlite.begin() as connection:
+            if said.startswith("report"):
+                found = said == "report abnormal"
+                reviews.mark_read(connection, 1, "final report", found, settings=SETTINGS, home=tmp_path)
+            elif said == "reopen":
+                reviews.reopen(connection, 1, "x")
+            else:
+                reviews.give_verdict(connection, 1, "x", said, False, settings=SETTINGS, home=tmp_path)  # type: ignore[arg-type]
+    with reading(sqlite) as connection:
+        films = reviewed_films(connection, tmp_path)
+    assert (films["label"][0], films["score_visible"][0]) == expected
+
+
+def test_nobody_without_the_key_finds_a_number_by_trying_all(sqlite: Engine, home: Path) -> None:
+    with reading(sqlite) as connection:
+        films = reviewed_films(connection, home)
+        again = reviewed_films(connection, home)
+        (home / "deidentify.key").unlink()
+        other_site = reviewed_films(connection, home)
+    tried = {hashlib.sha256(number.encode()).hexdigest()[:16] for number in ("P1", "1.2.3.1", "1.2.3.2", "1.2.3.3")}
+    for column in ("patient_id", "study_id"):
+        assert list(films[column]) == list(again[column])
+        assert not set(films[column]) & (tried | set(other_site[column]))
+    assert films["study_id"].nunique() == 3
 
 
 def test_nothing_read_is_told(sqlite: Engine, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, delete, insert, update
 
 from cxrtriage.serve import node_state
 from cxrtriage.serve.database import reading
 from cxrtriage.serve.settings import NodeSettings, ReadingSettings
-from cxrtriage.serve.tables import patient, study
+from cxrtriage.serve.tables import instance, patient, study
 from cxrtriage.serve.worklist import priority
 from cxrtriage.serve.worklist.reading_list import (
     StudyRow,
@@ -96,6 +96,21 @@ def test_what_is_not_assessed_says_why_and_never_looks_normal(rows: Rows) -> Non
     ]
     with reading(rows.engine) as connection:
         assert [film.reason for film in parked_films(connection)] == ["the scoring process died", "a lateral"]
+
+
+def test_a_film_that_failed_or_waits_beside_one_with_a_score_is_not_passed_over(rows: Rows) -> None:
+    rows.study(10, 0.1)
+    for state in ("failed", "received", "running", "not_assessed", "done"):
+        rows.study(5, 0.2 if state == "done" else None, state=state, reason="")
+    rows.study(4, state="failed")
+    rows.study(3, state="not_assessed")
+    with rows.engine.begin() as connection:
+        connection.execute(update(instance).where(instance.c.id <= 6).values(study_id=1))
+        connection.execute(update(instance).where(instance.c.id == 8).values(study_id=7))
+        connection.execute(delete(study).where(study.c.id.not_in((1, 7))))
+    mixed, unscored = listed(rows.engine)
+    assert (mixed.state, mixed.left_out) == ("assessed", ("1 film failed", "2 films waiting", "1 film not assessed"))
+    assert (unscored.state, unscored.left_out) == ("failed", ("1 film not assessed",))
 
 
 def test_search_finds_name_number_accession_and_uid_and_takes_signs_literally(rows: Rows) -> None:

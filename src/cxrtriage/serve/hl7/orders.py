@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
-from cxrtriage.serve import audit
+from cxrtriage.serve import audit, turns
 from cxrtriage.serve.database import insert_new, now
 from cxrtriage.serve.header import valid_uid
 from cxrtriage.serve.hl7.messages import NULL, Message, NotHl7Error, Segment
@@ -87,6 +87,7 @@ def take_orders(connection: Connection, message: Message, *, sender: str, addres
     told = list(_told(message))
     if not told:
         raise NotHl7Error("it has no segment ORC or OBR.")
+    turns.alone(connection)  # a film that is just being kept has either looked for this order, or is found by it
     highest = _highest(told)
     for order, cancelled in told:
         if order is None:

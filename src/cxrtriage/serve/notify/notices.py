@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, or_, select, update
 
 from cxrtriage.errors import ConfigError
-from cxrtriage.serve import audit
+from cxrtriage.serve import audit, node_state
 from cxrtriage.serve.database import now, reading
 from cxrtriage.serve.hl7.orders import order_of
 from cxrtriage.serve.notify.recipients import Contact, find, names_of, read_recipients
@@ -82,6 +82,20 @@ def tell(connection: Connection, settings: NodeSettings, home: Path, study_id: i
     """
     if not settings.reading.shadow and _channels(settings):
         _tell_step(connection, settings, home, study_id, {"step": 1, "recipient": ""})
+
+
+def what_follows(connection: Connection, settings: NodeSettings) -> str:
+    """Say whether the physician is told if a reader calls a study abnormal or emergent now, and what to do if not."""
+    yourself = "tell the physician yourself."
+    if not _channels(settings):
+        return f"Notices are not set up: {yourself}"
+    if settings.reading.shadow:
+        return f"In shadow mode nobody is told: {yourself}"
+    if settings.notice.when != "confirmed":
+        return f"Notices follow results of the model, not a reader's word (notice.when): {yourself}"
+    if node_state.get(connection, node_state.MODEL_OFF):
+        return f"The model is off, and no notice leaves before it is on again: {yourself}"
+    return "The physician is told."
 
 
 def escalate(engine: Engine, settings: NodeSettings, home: Path) -> int:

@@ -169,8 +169,7 @@ def deidentify(film: Dataset, key: bytes) -> Dataset:
         if film.get(keyword):
             setattr(made, keyword, hashed_uid(key, str(film[keyword].value)))
     whose = film.get("PatientID") or film.StudyInstanceUID  # or all who have no number would be one
-    number = hmac.new(key, f"patient\0{whose}".encode(), hashlib.sha256).hexdigest()[:16].upper()
-    made.PatientID = made.PatientName = f"ANON{number}"
+    made.PatientID = made.PatientName = f"ANON{pseudonym(key, 'patient', str(whose)).upper()}"
     if "PatientAge" in made:
         made.PatientAge = _age(str(made.PatientAge or ""))
     made.PatientIdentityRemoved = "YES"
@@ -184,6 +183,17 @@ def deidentify(film: Dataset, key: bytes) -> Dataset:
     meta.ImplementationClassUID = IMPLEMENTATION_UID
     meta.ImplementationVersionName = IMPLEMENTATION_NAME
     return made
+
+
+def pseudonym(key: bytes, kind: str, number: str) -> str:
+    """Return the 16 hexadecimal digits that stand for a number of the hospital's under a key.
+
+    Parameters
+    ----------
+    key : from `load_key`; without it nobody can try all numbers until one fits
+    kind : what the number is of, such as "patient": the same number of something else becomes another one
+    """
+    return hmac.new(key, f"{kind}\0{number}".encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def hashed_uid(key: bytes, uid: str) -> UID:

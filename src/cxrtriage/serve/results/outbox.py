@@ -199,7 +199,7 @@ class Outbox:
         with self.engine.begin() as connection:
             if not self._mine(connection, delivery):
                 return False
-            self._change(connection, delivery.id, "sent")
+            self._change(connection, delivery.id, "sent", content="{}")  # a notice's link is a secret, and is told now
             uid = connection.execute(
                 select(study.c.study_instance_uid).where(study.c.id == delivery.study_id)
             ).scalar_one()

@@ -10,10 +10,10 @@ needs the session's CSRF token, as a field of the form or as the header X-CSRF-T
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Request
+from fastapi import Path, Request
 from sqlalchemy import Connection, exists, select
 from starlette.concurrency import run_in_threadpool
 
@@ -21,6 +21,7 @@ from cxrtriage.serve.database import now
 from cxrtriage.serve.tables import notice
 from cxrtriage.serve.web import accounts
 
+Key = Annotated[int, Path(ge=1, le=2**63 - 1)]  # of a row, in an address; the databases know no larger number
 COOKIE = "cxrtriage_session"
 CSRF_FIELD, CSRF_HEADER = "csrf_token", "x-csrf-token"
 FOR_PROGRAMS = ("/api", "/dicom-web", "/metrics")

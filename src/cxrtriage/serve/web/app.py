@@ -26,6 +26,7 @@ from cxrtriage.serve.settings import NodeSettings, WebSettings, load_settings
 from cxrtriage.serve.web import accounts, api, health, pages, sign_in, stow
 from cxrtriage.serve.web.access import ForbiddenError, SignInNeededError, for_programs, sign_in_path
 from cxrtriage.serve.web.headers import Guard
+from cxrtriage.serve.web.pictures import Pictures
 from cxrtriage.serve.web.rendering import render
 from cxrtriage.serve.web.request_log import RequestLog
 
@@ -54,6 +55,7 @@ def create_app(home: Path, settings: NodeSettings, engine: Engine) -> FastAPI:
         openapi_url="/openapi.json",
     )
     app.state.home, app.state.settings, app.state.engine = home, settings, engine
+    app.state.pictures = Pictures(home)
     app.state.listed = {}  # when each visitor last listed studies by the API
     app.add_middleware(RequestLog)
     app.add_middleware(Guard)  # the outermost, since what was added last is

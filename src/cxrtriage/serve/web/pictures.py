@@ -8,6 +8,7 @@ content, so a picture can never be that of another film, and tells nothing about
 """
 
 import io
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +20,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cxrtriage.atomic import replacing
 from cxrtriage.data.film.source import read_film
+from cxrtriage.errors import CxrTriageError
 from cxrtriage.records import SourceImage
 
+LOGGER = logging.getLogger(__name__)
 FOLDER = "pictures"
 LONGEST = 2048  # pixels of a picture's longer side
 DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of the film that become black and white
@@ -32,7 +35,7 @@ AT_ONCE = BoundedSemaphore(2)  # a film of 3000 x 3000 pixels takes 40 MB to dec
 
 
 class Pictures:
-    """The pictures under HOME.
+    """The pictures under HOME; one for all requests, since it counts what they take.
 
     Parameters
     ----------
@@ -75,10 +78,14 @@ class Pictures:
         return None
 
     def keep(self, content_sha256: str, what: str, content: bytes) -> bytes:
-        """Keep a picture, and return it."""
+        """Keep a picture if the disk takes it, and return it: it can be shown all the same."""
         path = self._path(content_sha256, what)
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
+        except (CxrTriageError, OSError) as error:
+            LOGGER.warning("a picture is shown but not kept: %s", error)
+            return content
         with self._lock:
             self._bytes = self._sum() if self._bytes is None else self._bytes + len(content)
             if self._bytes > self.most_bytes:

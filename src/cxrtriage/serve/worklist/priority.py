@@ -84,10 +84,20 @@ def order_matches(study_instance_uid: Any, accession_number: Any) -> ColumnEleme
     return or_(imaging_order.c.study_instance_uid == study_instance_uid, by_number)
 
 
+def was_shown() -> ColumnElement[bool]:
+    """Return the condition on `result`, joined with its `model_version`, that it is or was shown.
+
+    A model that was active and then runs in shadow goes on to count with what it said before.
+    """
+    since = model_version.c.shadow_since
+    said_aloud = or_(since.is_(None), result.c.made_at < since)
+    return and_(model_version.c.activated_at.is_not(None), said_aloud)
+
+
 def _shown_results(study_id: int) -> Any:
     return (
         select(result.c.probability, result.c.decision, result.c.made_at)
         .join_from(result, instance)
         .join(model_version, model_version.c.sha256 == result.c.model_sha256)
-        .where(instance.c.study_id == study_id, model_version.c.activated_at.is_not(None))
+        .where(instance.c.study_id == study_id, was_shown())
     )

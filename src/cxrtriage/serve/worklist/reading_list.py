@@ -9,7 +9,7 @@ While scores are hidden (shadow mode, or the model is off) only STAT orders and 
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from cxrtriage.serve import node_state
 from cxrtriage.serve.queue import NO_MODEL_YET
 from cxrtriage.serve.settings import NodeSettings
 from cxrtriage.serve.tables import imaging_order, instance, job, model_version, patient, result, study
-from cxrtriage.serve.worklist.priority import ABNORMAL, EMERGENT, RANK_OF_DECISION, ROUTINE, order_matches
+from cxrtriage.serve.worklist.priority import ABNORMAL, EMERGENT, RANK_OF_DECISION, ROUTINE, order_matches, was_shown
 
 SECOND_LOOK_DAYS = 7
 MOST_PARKED = 500
@@ -65,9 +65,11 @@ class StudyRow:
     ----------
     rank : index of `priority.RANKS`
     probability : the highest of its films; None where there is none, or scores are hidden
+    instance_id : key of the film that has this probability; None as above
     decision : "normal", "abnormal", "emergent", or "" as above
     state : "waiting", "assessed", "not assessed" or "failed"; "assessed" if any film is
     reasons : why films are not assessed or failed
+    left_out : how many films stand otherwise than the study, without a score: "1 film failed", "2 films waiting"
     """
 
     study_id: int
@@ -85,9 +87,11 @@ class StudyRow:
     overdue: bool
     probability: float | None
     threshold: float | None
+    instance_id: int | None
     decision: str
     state: str
     reasons: tuple[str, ...]
+    left_out: tuple[str, ...]
     films: int
     model_sha256: str
     ordered: str
@@ -293,9 +297,12 @@ def _studies(connection: Connection, settings: NodeSettings, now: datetime, keys
 def _study_row(
     row: Row[Any], person: Any, films: list[FilmRow], ordered: str, hidden: bool, settings: NodeSettings, now: datetime
 ) -> StudyRow:
-    results = [found for film in films for found in film.results if found.shown and not hidden]
-    highest = max(results, key=lambda found: (RANK_OF_DECISION[found.decision], found.probability), default=None)
+    results = [(film, found) for film in films for found in film.results if found.shown and not hidden]
+    film, highest = max(
+        results, key=lambda pair: (RANK_OF_DECISION[pair[1].decision], pair[1].probability), default=(None, None)
+    )
     states = {film.state for film in films}
+    state = _state(states, any(found.shown for film in films for found in film.results))
     waiting_s = max(0.0, ((row.read_at or now) - row.received_at).total_seconds())
     return StudyRow(
         study_id=row.id,
@@ -313,9 +320,11 @@ def _study_row(
         overdue=row.read_at is None and waiting_s > settings.reading.upper_wait_min * 60,
         probability=highest.probability if highest else None,
         threshold=highest.threshold if highest else None,
+        instance_id=film.instance_id if film else None,
         decision=highest.decision if highest else "",
-        state=_state(states, any(found.shown for film in films for found in film.results)),
+        state=state,
         reasons=tuple(dict.fromkeys(film.reason for film in films if film.state in ("failed", "not_assessed"))),
+        left_out=_left_out(films, state),
         films=len(films),
         model_sha256=highest.model_sha256 if highest else "",
         ordered=ordered,
@@ -331,6 +340,18 @@ def _state(states: set[str], scored: bool) -> str:
     if states & {"received", "running"} or not states:
         return "waiting"
     return "failed" if "failed" in states else "not assessed"
+
+
+def _left_out(films: list[FilmRow], state: str) -> tuple[str, ...]:
+    """Return how many films have no score, and do not stand as their study does: it may be they that matter."""
+    unscored = Counter(
+        _state({film.state}, scored=False) for film in films if not any(found.shown for found in film.results)
+    )
+    return tuple(
+        f"{unscored[other]} film{'s' if unscored[other] > 1 else ''} {other}"
+        for other in ("failed", "waiting", "not assessed")
+        if unscored[other] and other != state
+    )
 
 
 def _orders(connection: Connection, rows: Iterable[Any]) -> dict[int, str]:
@@ -373,16 +394,15 @@ def _films(connection: Connection, chosen: ColumnElement[bool]) -> list[FilmRow]
     ).all()
     results: dict[int, list[ResultRow]] = defaultdict(list)
     said = (
-        select(result, model_version.c.name, model_version.c.activated_at)
+        select(result, model_version.c.name, was_shown().label("shown"))
         .join_from(result, model_version, model_version.c.sha256 == result.c.model_sha256)
         .where(result.c.instance_id.in_([film.id for film in films]))
         .order_by(result.c.id)
     )
     for row in connection.execute(said).all():
-        shown = row.activated_at is not None
         results[row.instance_id].append(
             ResultRow(
-                row.id, row.model_sha256, row.name, shown, row.probability, row.threshold, row.decision, row.made_at
+                row.id, row.model_sha256, row.name, row.shown, row.probability, row.threshold, row.decision, row.made_at
             )
         )
     return [

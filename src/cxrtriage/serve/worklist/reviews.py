@@ -5,7 +5,7 @@ counted honestly and the films can be learned from later (`cxrtriage manifest --
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, case, func, select, update
 
@@ -45,7 +45,7 @@ def give_verdict(
         select(result.c.model_sha256, result.c.probability, result.c.decision)
         .join_from(result, instance)
         .join(model_version, model_version.c.sha256 == result.c.model_sha256)
-        .where(instance.c.study_id == study_id, model_version.c.activated_at.is_not(None))
+        .where(instance.c.study_id == study_id, priority.was_shown())
     ).all()
     # the one that the list shows: two models may have operating points of their own
     score = max(scores, key=lambda row: (priority.RANK_OF_DECISION[row.decision], row.probability), default=None)
@@ -95,8 +95,9 @@ def mark_read(
     """
     this = study.c.id == study_id
     first_by = case((study.c.read_at.is_(None), by), else_=study.c.read_by)
-    found = study.c.reported_abnormal if abnormal is None else abnormal
-    values = {"read_at": func.coalesce(study.c.read_at, now()), "read_by": first_by, "reported_abnormal": found}
+    values: dict[str, Any] = {"read_at": func.coalesce(study.c.read_at, now()), "read_by": first_by}
+    if abnormal is not None:
+        values |= {"reported_abnormal": abnormal, "reported_at": now()}
     connection.execute(update(study).where(this).values(values))
     uid = connection.execute(select(study.c.study_instance_uid).where(this)).scalar_one()
     detail = {"read": True, "abnormal": abnormal}
@@ -108,7 +109,9 @@ def mark_read(
 def reopen(connection: Connection, study_id: int, by: str) -> None:
     """Put a study back on the list, where it was."""
     this = study.c.id == study_id
-    connection.execute(update(study).where(this).values(read_at=None, read_by="", reported_abnormal=None))
+    connection.execute(
+        update(study).where(this).values(read_at=None, read_by="", reported_abnormal=None, reported_at=None)
+    )
     uid = connection.execute(select(study.c.study_instance_uid).where(this)).scalar_one()
     audit.record(connection, "changed", actor=by, action="U", study_instance_uid=uid, detail={"read": False})
 

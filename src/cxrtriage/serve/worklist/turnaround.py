@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import Connection, exists, select
 
 from cxrtriage.serve.tables import instance, model_version, result, study
-from cxrtriage.serve.worklist.priority import RANKS
+from cxrtriage.serve.worklist.priority import RANKS, was_shown
 
 
 def figures(connection: Connection, now: datetime, hours: float = 24) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _flagged() -> Any:
             result.c.instance_id == instance.c.id,
             result.c.decision != "normal",
             model_version.c.sha256 == result.c.model_sha256,
-            model_version.c.activated_at.is_not(None),
+            was_shown(),
         )
         .label("flagged")
     )

@@ -13,7 +13,7 @@ from cxrtriage.serve.notify import notices
 from cxrtriage.serve.queue import Queue
 from cxrtriage.serve.results.outbox import Outbox
 from cxrtriage.serve.tables import instance, job, outbox, study
-from cxrtriage.serve.web.access import Visitor, require
+from cxrtriage.serve.web.access import Key, Visitor, require
 from cxrtriage.serve.web.pages.history import KINDS
 from cxrtriage.serve.web.pages.opened import Node, node_of
 from cxrtriage.serve.web.rendering import render
@@ -42,7 +42,7 @@ def failures_page(request: Request, visitor: Reader) -> Response:
 
 
 @router.post("/failures/films/{job_id}")
-def try_film_again(request: Request, visitor: Reader, job_id: int) -> Response:
+def try_film_again(request: Request, visitor: Reader, job_id: Key) -> Response:
     """Put a parked film back in the queue."""
     node = node_of(request)
     if not Queue(node.engine, node.settings.worker).retry(job_id):
@@ -53,7 +53,7 @@ def try_film_again(request: Request, visitor: Reader, job_id: int) -> Response:
 
 
 @router.post("/failures/deliveries/{outbox_id}")
-def try_delivery_again(request: Request, visitor: Reader, outbox_id: int) -> Response:
+def try_delivery_again(request: Request, visitor: Reader, outbox_id: Key) -> Response:
     """Put a parked delivery back in the outbox."""
     node = node_of(request)
     if not Outbox(node.engine, node.settings.delivery).retry(outbox_id):

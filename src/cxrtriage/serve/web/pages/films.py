@@ -12,10 +12,9 @@ from cxrtriage.errors import CxrTriageError
 from cxrtriage.serve import models
 from cxrtriage.serve.database import reading
 from cxrtriage.serve.tables import instance
-from cxrtriage.serve.web.access import Visitor, require
+from cxrtriage.serve.web.access import Key, Visitor, require
 from cxrtriage.serve.web.pages import explaining
-from cxrtriage.serve.web.pages.opened import Node, node_of, note_picture, open_study, sight
-from cxrtriage.serve.web.pictures import Pictures
+from cxrtriage.serve.web.pages.opened import Node, node_of, note_explanation, note_picture, open_study, sight
 from cxrtriage.serve.web.rendering import render
 
 router = APIRouter()
@@ -24,13 +23,13 @@ KEPT_BY_BROWSER = {"Cache-Control": "no-store"}  # a film must not stay on a mac
 
 
 @router.get("/studies/{uid}/films/{instance_id}.png")
-def film_picture(request: Request, visitor: Seeing, uid: str, instance_id: int) -> Response:
+def film_picture(request: Request, visitor: Seeing, uid: str, instance_id: Key) -> Response:
     """Return a film as PNG."""
     node = node_of(request)
     film, content_sha256, _ = _film(node, visitor, uid, instance_id)
     note_picture(node.engine, visitor, uid)
     try:
-        content = Pictures(node.home).film(film, content_sha256)
+        content = node.pictures.film(film, content_sha256)
     except CxrTriageError as error:  # its message names the file, not the patient
         raise HTTPException(404, "the film cannot be shown: it is damaged, or no longer there.") from error
     return Response(content, media_type="image/png", headers=KEPT_BY_BROWSER)
@@ -38,19 +37,20 @@ def film_picture(request: Request, visitor: Seeing, uid: str, instance_id: int) 
 
 @router.get("/studies/{uid}/films/{instance_id}/why/{method}.png")
 async def explanation_picture(
-    request: Request, visitor: Seeing, uid: str, instance_id: int, method: explaining.Method
+    request: Request, visitor: Seeing, uid: str, instance_id: Key, method: explaining.Method
 ) -> Response:
     """Return an explanation as PNG."""
     try:
         content = await _explained(request, visitor, uid, instance_id, method)
     except CxrTriageError as error:
         raise HTTPException(404, str(error)) from error
+    await run_in_threadpool(note_picture, node_of(request).engine, visitor, uid)
     return Response(content, media_type="image/png", headers=KEPT_BY_BROWSER)
 
 
 @router.get("/studies/{uid}/films/{instance_id}/why/{method}")
 async def explanation(
-    request: Request, visitor: Seeing, uid: str, instance_id: int, method: explaining.Method
+    request: Request, visitor: Seeing, uid: str, instance_id: Key, method: explaining.Method
 ) -> Response:
     """Return a part of the page that shows an explanation, when it has been worked out."""
     try:
@@ -59,6 +59,7 @@ async def explanation(
         return await run_in_threadpool(
             render, request, visitor, "why.html.j2", failure=str(error), caption="", source=""
         )
+    await run_in_threadpool(note_explanation, node_of(request).engine, visitor, uid, method)
     source = f"/studies/{uid}/films/{instance_id}/why/{method}.png"
     return await run_in_threadpool(render, request, visitor, "why.html.j2", failure="", caption=caption, source=source)
 
@@ -71,7 +72,7 @@ async def _explained(
     if version is None or not node.settings.web.explanations:
         raise HTTPException(404, "explanations are not shown (web.explanations), or there is no score to explain.")
     model_file = node.home / version.path
-    return await explaining.explained(Pictures(node.home), film, content_sha256, model_file, version.sha256, method)
+    return await explaining.explained(node.pictures, film, content_sha256, model_file, version.sha256, method)
 
 
 def _film(node: Node, visitor: Visitor, uid: str, instance_id: int) -> tuple[Path, str, models.ModelVersion | None]:

@@ -14,6 +14,7 @@ from cxrtriage.serve.database import now, reading
 from cxrtriage.serve.settings import NodeSettings
 from cxrtriage.serve.tables import audit as trail
 from cxrtriage.serve.web.access import Visitor, may_see
+from cxrtriage.serve.web.pictures import Pictures
 from cxrtriage.serve.worklist.reading_list import StudyRow, find_study, scores_hidden
 
 SAME_LOOK = timedelta(minutes=10)  # pictures fetched so soon after their page are part of the same look
@@ -27,6 +28,7 @@ class Node:
     home: Path
     settings: NodeSettings
     engine: Engine
+    pictures: Pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Sight:
 def node_of(request: Request) -> Node:
     """Return what the application was made with."""
     state = request.app.state
-    return Node(state.home, state.settings, state.engine)
+    return Node(state.home, state.settings, state.engine, state.pictures)
 
 
 def open_study(connection: Connection, node: Node, visitor: Visitor, study_instance_uid: str) -> StudyRow:
@@ -95,6 +97,12 @@ def note_picture(engine: Engine, visitor: Visitor, study_instance_uid: str) -> N
     if seen is None:
         with engine.begin() as connection:
             note_access(connection, visitor, study_instance_uid, films=True)
+
+
+def note_explanation(engine: Engine, visitor: Visitor, study_instance_uid: str, method: str) -> None:
+    """Write that the visitor saw why the model says what it says, which a reader asks for each time."""
+    with engine.begin() as connection:
+        note_access(connection, visitor, study_instance_uid, explanation=method)
 
 
 def others_looking(connection: Connection, visitor: Visitor, study_instance_uid: str) -> list[str]:

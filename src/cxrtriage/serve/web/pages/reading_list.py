@@ -6,7 +6,7 @@ tag of what it shows and gets no content while nothing has changed, so that no r
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Request
@@ -29,6 +29,7 @@ Tab = Literal["waiting", "read", "second"]
 A_PAGE = 50
 READ_FOR = timedelta(days=1)
 MOST_NOTICES = 100
+MOST_PAGES = 1_000_000  # a larger number is none of a page, and may be none that a database takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ SHOWN = (
     "probability",
     "decision",
     "state",
+    "left_out",
     "films",
     "ordered",
     "read_by",
@@ -86,7 +88,7 @@ def reading_list_page(request: Request, visitor: Reading, tab: Tab = "waiting", 
         with reading(node.engine) as connection:
             rows = _told_of(connection, node, visitor)
         return render(request, visitor, "told_of.html.j2", rows=rows)
-    listing = _listing(node, tab, max(1, page), "")
+    listing = _listing(node, tab, page, "")
     _note_query(node, visitor, searched=False)
     return render(request, visitor, "reading_list.html.j2", listing=listing, now=now(), left=_left(node, request))
 
@@ -103,7 +105,7 @@ def list_part(
 ) -> Response:
     """Return the list alone, or no content if the page shows it as it is."""
     node = node_of(request)
-    listing = _listing(node, tab, 1 if search.strip() else max(1, page), search)
+    listing = _listing(node, tab, 1 if search.strip() else page, search)
     if search.strip() and not seen.startswith(_sha(search)):
         _note_query(node, visitor, searched=True)
     if seen == listing.tag(banners_of(request)):
@@ -112,15 +114,17 @@ def list_part(
 
 
 def _listing(node: Node, tab: Tab, page: int, search: str) -> Listing:
+    """Return a page of the list; the last one where it has not so many, since an empty one says that nothing waits."""
+    page = min(max(1, page), MOST_PAGES)
     time, total = now(), None
     with reading(node.engine) as connection:
         if tab == "second":
             rows = worklist.second_looks(connection, node.settings, time)
         else:
-            offset = (page - 1) * A_PAGE
-            rows, total = worklist.reading_list(
-                connection, node.settings, time, limit=A_PAGE, offset=offset, search=search, read=tab == "read"
-            )
+            rows, total = _page(connection, node, time, page, search, tab)
+            if not rows and total:
+                page = -(-total // A_PAGE)
+                rows, total = _page(connection, node, time, page, search, tab)
         if tab == "read" and not search.strip():
             rows = [row for row in rows if row.read_at is not None and row.read_at > time - READ_FOR]
             total = None
@@ -134,6 +138,15 @@ def _listing(node: Node, tab: Tab, page: int, search: str) -> Listing:
             first_look=node.settings.web.hide_score_first and tab == "waiting",
             search=search,
         )
+
+
+def _page(
+    connection: Connection, node: Node, time: datetime, page: int, search: str, tab: Tab
+) -> tuple[list[StudyRow], int]:
+    offset = (page - 1) * A_PAGE
+    return worklist.reading_list(
+        connection, node.settings, time, limit=A_PAGE, offset=offset, search=search, read=tab == "read"
+    )
 
 
 def _told_of(connection: Connection, node: Node, visitor: Visitor) -> list[StudyRow]:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from starlette.responses import RedirectResponse, Response
 
 from cxrtriage.serve.database import now, reading
+from cxrtriage.serve.notify import notices
 from cxrtriage.serve.web.access import Visitor, require
 from cxrtriage.serve.web.pages.history import history
 from cxrtriage.serve.web.pages.opened import Node, Sight, node_of, note_access, open_study, others_looking, sight
@@ -67,7 +68,9 @@ def _values(connection: Connection, node: Node, visitor: Visitor, row: StudyRow)
         "history": history(connection, row, films, seen),
         "others": [] if referrer else others_looking(connection, visitor, row.study_instance_uid),
         "explanations": node.settings.web.explanations and seen.shown,
+        "number_explained": next((n for n, film in enumerate(films, 1) if film.instance_id == row.instance_id), None),
         "may_judge": not referrer,
+        "what_follows": notices.what_follows(connection, node.settings),
     }
 
 
