@@ -79,7 +79,7 @@ class FilmStore:
         _make_folders(self.home)
         with (self.home / SWEEPING).open("w") as sweeping:
             flock(sweeping, LOCK_EX)
-            self.incoming.mkdir()
+            self.incoming.mkdir(exist_ok=True)  # what the database did not take lies there, if it is opened again
             self._lock = (self.incoming / LOCK).open("w")
             flock(self._lock, LOCK_EX)  # while it is held, this receiver lives and nobody else sweeps its folder
             for folder in self.incoming.parent.iterdir():

@@ -231,7 +231,7 @@ def test_file_names_and_patients_are_not_logged(watched: Folder, caplog: pytest.
 
 
 # calls of the functions below and commits, from the store's opening to the removal of the file
-STEPS = 21
+STEPS = 22
 
 
 @pytest.mark.parametrize("step", range(STEPS + 1))
