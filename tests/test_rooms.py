@@ -14,7 +14,7 @@ ROOMS = {
     "model": 2,
     "train": 3, "engines": 3, "predict": 3, "score": 3, "scores": 3, "score_cluster": 3, "export": 3,
     "evaluate": 4, "explain": 4,
-    "choices": 5, "pipeline": 5, "experiments": 5, "report": 5,
+    "budget": 5, "choices": 5, "pipeline": 5, "experiments": 5, "report": 5,
     "serve": 6,
     "demo": 7, "demo_node": 7, "acceptance": 7, "cli": 7,
 }  # fmt: skip

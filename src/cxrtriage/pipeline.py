@@ -17,39 +17,36 @@ import pandas as pd
 
 from cxrtriage import __version__
 from cxrtriage.atomic import replacing
+from cxrtriage.budget import BUDGET_FOR_THE_REST, left_for_training, require_same_budget
 from cxrtriage.choices import choose_size, typical_side
 from cxrtriage.config import Recipe, TrainSettings
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.labels.manifest import read_labelled, read_manifest, save_manifest
-from cxrtriage.data.labels.split import split_manifest
+from cxrtriage.data.labels.split import require_films, split_manifest
 from cxrtriage.data.prepared.build import MOST_REJECTED, prepare_set
 from cxrtriage.data.prepared.duplicates import duplicates_sentence, find_duplicates
 from cxrtriage.data.prepared.store import PreparedSet, open_prepared
 from cxrtriage.digest import sha256_of
-from cxrtriage.errors import ConfigError, SourceError
+from cxrtriage.errors import SourceError
 from cxrtriage.evaluate.audit import shortcut_audit
 from cxrtriage.evaluate.evaluation import evaluate_predictions, write_evaluation
 from cxrtriage.evaluate.figures import draw_curves, draw_equalisation
-from cxrtriage.evaluate.predicting import measured_rows, predictions_table
+from cxrtriage.evaluate.predicting import predictions_table, told_if_known
 from cxrtriage.evaluate.predictions import read_predictions
 from cxrtriage.evaluate.recalibrate import recalibrate_model
 from cxrtriage.explain.folder import explain_set
 from cxrtriage.explain.measuring import FILMS
 from cxrtriage.metrics import shift_prevalence
 from cxrtriage.model.bundle import Model, load_model
-from cxrtriage.model.known_films import fingerprints, known_films
 from cxrtriage.predict import require_recipe
 from cxrtriage.records import LABEL_NAMES
 from cxrtriage.report import write_report
 from cxrtriage.score import check_prevalence
 from cxrtriage.train import train
 from cxrtriage.train.plan import pick_accelerator
-from cxrtriage.train.watch import LAST_CHECKPOINT
 
 logger = logging.getLogger("cxrtriage")
 
-BUDGET_FOR_THE_REST = 0.15  # share of a wall-clock budget kept for measuring and explaining the model
-BUDGET = "budget.json"  # in the folder of a fit: what was asked for, and what was left for training
 TIME_TO_EXPLAIN_S = 240  # twice what GoogLeNet at 160 took on two cores; budgets that keep less get no explanations
 
 
@@ -136,10 +133,10 @@ def fit(
     """
     began = time.monotonic()
     images, out = Path(images), Path(out)
-    _require_same_budget(out, budget_s)
+    require_same_budget(out, budget_s)
     manifest = split_manifest(read_labelled(Path(labels or images), images), by=split_by, seed=seed)
-    _require_films(manifest, "validation", "calibrate the model on")
-    _require_films(manifest, "test", "measure the model on")
+    require_films(manifest, "validation", "calibrate the model on")
+    require_films(manifest, "test", "measure the model on")
     save_manifest(manifest, out / "manifest.csv")
     settings = TrainSettings(
         net=net,
@@ -163,7 +160,7 @@ def fit(
     prepared = prepare_set(manifest, out / "prepared", preparation, workers=workers, max_rejected=max_rejected)
     report_duplicates(prepared, out / "duplicates.csv")
     if budget_s is not None:
-        settings = _left_for_training(settings, out / BUDGET, budget_s, time.monotonic() - began)
+        settings = left_for_training(settings, out, budget_s, time.monotonic() - began)
     model = train_and_calibrate(prepared, out / "run", settings)
     metrics = measure_fit(model, prepared, out, workers=workers, seed=seed)
     explanations = None
@@ -179,7 +176,7 @@ def fit(
 
 def train_and_calibrate(prepared: PreparedSet, out: Path, settings: TrainSettings, *, resume: bool = True) -> Path:
     """Train on a prepared set, fit calibration and operating points on its validation films, return the model file."""
-    _require_films(prepared.manifest, "validation", "calibrate the model on")
+    require_films(prepared.manifest, "validation", "calibrate the model on")
     path = train(prepared, settings, out, resume=resume)
     recalibrate_model(path, prepared)
     return path
@@ -256,9 +253,10 @@ def evaluate_model(
     model = load_model(path)
     check_prevalence(model.card, prevalence)
     prepared = _prepared_for(model, films, images, out / "prepared")
-    table = predictions_table(model, prepared, _measured_split(prepared))
+    split = _measured_split(prepared)
+    table = predictions_table(model, prepared, split)
     metrics = _measure(table, model, threshold=threshold, prevalence=prevalence, seed=seed)
-    metrics["notes"] += _told_if_known(path, model, prepared)
+    metrics["notes"] += told_if_known(model, path, prepared, split)
     write_evaluation(table, metrics, out)
     return metrics
 
@@ -375,21 +373,6 @@ def _measured_split(prepared: PreparedSet) -> str | None:
     return "test" if "split" in prepared.manifest else None
 
 
-def _told_if_known(path: Path, model: Model, prepared: PreparedSet) -> list[str]:
-    """Say it if films that are measured are ones that the model was made from."""
-    rows = measured_rows(model, prepared, _measured_split(prepared))
-    known = known_films(path)
-    count = sum(not fingerprints([prepared.images[row]]).isdisjoint(known) for row in rows)
-    if not count:
-        return []
-    sentence = (
-        f"The model was trained or calibrated on {count:,} of these {len(rows):,} films, so the figures are too good. "
-        "Measure it on films of other patients."
-    )
-    logger.warning(sentence)
-    return [sentence]
-
-
 def _made_from(path: Path, prepared: PreparedSet) -> dict[str, Any]:
     """Return what tells whether a result is still that of this model and set."""
     return {"model": sha256_of(path), "set": prepared.source_hash, "version": __version__}
@@ -402,41 +385,6 @@ def _prepared_for(model: Model, films: Path, images: Path | None, out: Path) -> 
         require_recipe(model, prepared.recipe)
         return prepared
     return prepare_set(read_manifest(films, images), out, model.card.recipe)
-
-
-def _left_for_training(settings: TrainSettings, path: Path, budget_s: float, spent_s: float) -> TrainSettings:
-    """Give training what is left of a budget; a fit that is taken up again keeps what it was given first."""
-    if path.exists():
-        left = json.loads(path.read_text())["training_s"]
-    else:
-        left = max(1.0, budget_s * (1 - BUDGET_FOR_THE_REST) - spent_s)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps({"budget_s": budget_s, "training_s": left}))
-    return settings.model_copy(update={"budget_s": left})
-
-
-def _require_same_budget(out: Path, budget_s: float | None) -> None:
-    """Refuse to take up a fit with another budget, before any time is spent."""
-    path = out / BUDGET
-    if not path.exists() and not (out / "run" / LAST_CHECKPOINT).exists():
-        return
-    before = json.loads(path.read_text())["budget_s"] if path.exists() else None
-    if before != budget_s:
-        found, asked = (f"a budget of {each:.0f} s" if each else "no budget" for each in (before, budget_s))
-        raise ConfigError(
-            f"{out} holds a fit with {found}, but {asked} was asked for now. Give the same, or another --out."
-        )
-
-
-def _require_films(manifest: pd.DataFrame, split: str, purpose: str) -> None:
-    """Refuse, before any time is spent, a set that lacks what is needed after training."""
-    if (manifest["split"] == split).any():
-        return
-    found = ", ".join(f"{count} {name}" for name, count in manifest["split"].value_counts().items())
-    raise SourceError(
-        f"there are no {split} films to {purpose}: the column split has {found}. "
-        f"Mark films as {split} in it, or remove the column to have patients dealt out."
-    )
 
 
 def _draw_examples(prepared: PreparedSet, out: Path) -> None:

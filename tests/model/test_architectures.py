@@ -155,10 +155,11 @@ def test_a_file_with_code_inside_is_refused_and_the_code_not_run(
     (tmp_path / "pickled.pth").write_bytes(pickle.dumps(Malicious()))
     torch.save({"weight": Malicious()}, tmp_path / "zipped.pth")
     (tmp_path / "noise.pth").write_bytes(b"not weights at all")
+    (tmp_path / "text.pth").write_bytes(b"hello world\n")
     (tmp_path / "noise.safetensors").write_bytes(b"not weights at all")
     torch.save([1, 2], tmp_path / "list.pth")
     network = build_network("googlenet", 2, 128)
-    for name in ("pickled.pth", "zipped.pth", "noise.pth", "noise.safetensors"):
+    for name in ("pickled.pth", "zipped.pth", "noise.pth", "text.pth", "noise.safetensors"):
         with pytest.raises(ModelError, match=rf"cannot read .*{name} as weights: expected a torchvision state dict"):
             load_initial_weights(network, tmp_path / name)
     with pytest.raises(ModelError, match="no plain state dict"):

@@ -1,6 +1,7 @@
 """A model's predictions on a prepared set, as a table with a row a film, for `evaluation` and `recalibrate`."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from cxrtriage.data.prepared.store import PreparedSet
 from cxrtriage.errors import SourceError
 from cxrtriage.model.bundle import Model, weights_sha256
+from cxrtriage.model.known_films import fingerprints, known_films
 from cxrtriage.predict import abnormal_logit, calibrate, emergent_share, predict_logits, require_recipe
 from cxrtriage.records import REVIEWED_WEIGHTS
 
@@ -69,6 +71,27 @@ def _not_influenced(model: Model, prepared: PreparedSet, rows: np.ndarray) -> np
     if influenced.any():
         logger.warning("left out: %d films labelled by readers who worked with this very model", influenced.sum())
     return rows[~influenced]
+
+
+def told_if_known(model: Model, path: Path, prepared: PreparedSet, split: str | None) -> list[str]:
+    """Say in a sentence on how many of the measured films the model was made, in none where there is no such film.
+
+    Parameters
+    ----------
+    model, path : from `load_model`, and the file that it came from
+    prepared, split : as for `predictions_table`
+    """
+    rows = measured_rows(model, prepared, split)
+    known = known_films(path)
+    count = sum(not fingerprints([prepared.images[row]]).isdisjoint(known) for row in rows)
+    if not count:
+        return []
+    sentence = (
+        f"The model was trained or calibrated on {count:,} of these {len(rows):,} films, so the figures are too good. "
+        "Measure it on films of other patients."
+    )
+    logger.warning(sentence)
+    return [sentence]
 
 
 def rows_of(prepared: PreparedSet, split: str | None) -> np.ndarray:

@@ -3,6 +3,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -61,6 +62,15 @@ def test_every_transfer_syntax_gives_the_levels_as_stored(tmp_path: Path, syntax
         assert film.bits == bits
         np.testing.assert_allclose(film.pixels.astype(int), pixels, atol=tolerance)
         assert film.pixels.flags.writeable
+
+
+def test_what_a_lossy_codec_adds_to_white_stays_white(tmp_path: Path) -> None:
+    """A film of 10 bits in a stream of 12, with an edge to white, which rings beyond it."""
+    pixels = film_pixels(bits=10)
+    pixels[20:40, 20:40] = 1023
+    path = make_dicom(tmp_path / "a.dcm", pixels, 12, transfer_syntax=JPEGExtended12Bit, BitsStored=10, HighBit=9)
+    assert imagecodecs.jpeg8_decode(imagecodecs.jpeg8_encode(pixels, level=95, bitspersample=12)).max() > 1023
+    np.testing.assert_allclose(read_dicom(path).pixels.astype(int), pixels, atol=60)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +251,7 @@ def test_provenance_has_the_facts_and_no_identity(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "years"), [("054Y", 54), ("018M", 1.5), ("026W", 0.498), ("010D", 0.0274), ("54", None)]
+    ("age", "years"), [("054Y", 54), ("018M", 1.5), ("026W", 0.498), ("010D", 0.0274), ("54", None), ("999Y", None)]
 )
 def test_an_age_becomes_years(tmp_path: Path, age: str, years: float | None) -> None:
     with pytest.warns() if age == "54" else pytest.MonkeyPatch.context():  # pydicom warns as it writes

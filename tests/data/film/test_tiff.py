@@ -72,10 +72,11 @@ def test_pillows_own_files_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int8", "int16"])
-def test_min_is_white_is_turned_round(tmp_path: Path, dtype: str, compression: str | None) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_min_is_white_is_turned_round(tmp_path: Path, dtype: str, compression: str | None, mapped: bool) -> None:
     limits = np.iinfo(dtype)
     pixels = film_pixels(bits=limits.bits).view(dtype)
-    film = read_tiff(write_tiff(tmp_path / "a.tif", pixels, "miniswhite", compression=compression))
+    film = read_tiff(write_tiff(tmp_path / "a.tif", pixels, "miniswhite", compression=compression), mapped=mapped)
     assert film.polarity_inverted
     np.testing.assert_array_equal(film.pixels.astype(int), limits.max + limits.min - pixels.astype(int))
 

@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import worker_functions
 from cxrtriage.config import Recipe
 from cxrtriage.data.film.source import read_film
 from cxrtriage.data.labels.manifest import check_manifest
 from cxrtriage.data.prepared import build, unfinished
-from cxrtriage.data.prepared.job import FilmJob
+from cxrtriage.data.prepared.job import FilmJob, read_mask
 from cxrtriage.data.prepared.prepare import prepare_film, prepare_mask
 from cxrtriage.data.prepared.store import open_prepared
 from cxrtriage.data.prepared.workers import Workers
@@ -261,12 +262,13 @@ def test_another_order_of_the_rows_starts_anew(tmp_path: Path) -> None:
     np.testing.assert_array_equal(prepared.images[5], prepare_film(read_film(Path(manifest["path"].iloc[0])), RECIPE))
 
 
-def test_bad_films_are_left_out_and_listed(tmp_path: Path) -> None:
+def test_bad_films_are_left_out_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     manifest = make_films(tmp_path)
     Path(manifest["path"].iloc[2]).write_bytes(b"II*\x00 no film")
     prepared = prepare_set(manifest, tmp_path / "set", RECIPE, max_rejected=0.2)
     assert prepared.manifest["path"].tolist() == manifest["path"].drop(index=2).tolist()
     np.testing.assert_array_equal(prepared.images[2], prepare_film(read_film(Path(manifest["path"].iloc[3])), RECIPE))
+    assert f"left out: 1 of 6 films; {tmp_path / 'set' / 'rejects.csv'} says why" in caplog.text
     rejects = pd.read_csv(tmp_path / "set" / "rejects.csv")
     assert rejects["path"].tolist() == [manifest["path"].iloc[2]]
     assert rejects["reason"].str.startswith("cannot read").all()
@@ -403,3 +405,21 @@ def test_a_worker_stays_under_500_mb_with_films_of_3000_pixels(tmp_path: Path) -
             workers.map(worker_functions.peak_memory_mb, [(recipe, FilmJob(path, 2, {})) for recipe in recipes])
         )
     assert max(peaks) < 500
+
+
+def test_a_mask_of_labels_holds_both_lungs(tmp_path: Path) -> None:
+    labels = np.zeros((40, 60), np.uint8)
+    labels[10:30, 5:25], labels[10:30, 35:55] = 1, 2
+    cv2.imwrite(str(tmp_path / "labels.png"), labels)
+    np.testing.assert_array_equal(read_mask(tmp_path / "labels.png"), labels > 0)
+    soft = cv2.GaussianBlur(255 * (labels > 0).astype(np.uint8), (5, 5), 0)
+    cv2.imwrite(str(tmp_path / "soft.png"), soft)
+    np.testing.assert_array_equal(read_mask(tmp_path / "soft.png"), soft > 127.5)
+
+
+def test_a_mask_is_turned_no_more_than_its_film(tmp_path: Path) -> None:
+    image = Image.fromarray(film_pixels(100, 60, bits=8))
+    turned = image.getexif()
+    turned[0x0112] = 6  # EXIF's orientation: a quarter turn
+    image.save(tmp_path / "a.jpg", exif=turned)
+    assert read_mask(tmp_path / "a.jpg").shape == read_film(tmp_path / "a.jpg").pixels.shape == (100, 60)

@@ -47,6 +47,7 @@ FACTS = {
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 MAX_INFLATED_BYTES = 2 * MAX_PIXELS + 50_000_000  # the pixels, and room for a header
 LARGE_BYTES = 1_000_000  # elements above are passed over: no header value is that long
+OLDEST_YEARS = 130  # as in a manifest
 YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
@@ -147,7 +148,8 @@ def _facts(header: Dataset) -> dict[str, Any]:
     """Return the provenance of `SourceImage` that the header holds."""
     facts: dict[str, Any] = {name: _text(header, keyword) for name, keyword in FACTS.items()}
     age = re.fullmatch(r"(\d{1,3})([DWMY])", _text(header, "PatientAge") or "")
-    facts["patient_age_years"] = int(age[1]) * YEARS[age[2]] if age else None
+    years = int(age[1]) * YEARS[age[2]] if age else None
+    facts["patient_age_years"] = years if years is not None and years <= OLDEST_YEARS else None  # 999Y: not known
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 

@@ -157,6 +157,8 @@ def _decoded(path: Path, frame: bytes, layout: Layout) -> tuple[np.ndarray, str]
     if not codestream.whole:
         raise damaged(path, f"it is cut short: its {codestream.codec} stream has no end marker")
     pixels = decode(frame, codestream)
+    if codestream.codec == "jpeg" and codestream.bits > layout.stored and not layout.signed:
+        np.minimum(pixels, (1 << layout.stored) - 1, out=pixels)  # what a lossy codec adds to white must not wrap round
     return pixels.view(f"u{pixels.dtype.itemsize}"), codestream.codec
 
 

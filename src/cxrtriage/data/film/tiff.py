@@ -73,7 +73,8 @@ def _decoded(path: Path, page: TiffPage, mapped: bool) -> np.ndarray:
     if page.compression in LIBTIFF and page.bitspersample in (8, 16):
         pixels = imagecodecs.tiff_decode(path.read_bytes())  # LZW in half the time, PackBits in a tenth
     else:
-        out = "memmap" if mapped and page.is_memmappable else None
+        # what is turned round is overwritten, and a map of a file cannot be
+        out = "memmap" if mapped and page.is_memmappable and page.photometric != MIN_IS_WHITE else None
         pixels = np.asarray(page.asarray(out=out, maxworkers=1))  # films are read by many processes, not many threads
     if pixels.shape != page.shape:
         raise damaged(path, f"its header says {page.shape} pixels, its image data {pixels.shape}")

@@ -6,7 +6,7 @@ below a web server, is taken at its word.
 """
 
 # A table may name 400,000 films, and pathlib takes more than twice the time.
-# ruff: noqa: PTH100, PTH113, PTH118, PTH119, PTH122
+# ruff: noqa: PTH100, PTH113, PTH118, PTH119, PTH120, PTH122
 
 import logging
 import os
@@ -60,7 +60,8 @@ def manifest_from_rows(
     rows = as_text(rows, PATHS)
     refuse(rows["path"].isna(), rows, "path", "the path of a film", name)
 
-    paths, found = locate(rows["path"], folders, name)
+    masks = {name for column in set(MASKS) & set(rows.columns) for name in rows[column].dropna()}
+    paths, found = locate(rows["path"], folders, name, others=masks)
     if not found.any():
         raise SourceError(
             f"none of the {len(paths)} films that {name} names exists, e.g. '{rows['path'].iloc[0]}', "
@@ -79,7 +80,9 @@ def manifest_from_rows(
     return check_manifest(rows, name)
 
 
-def locate(names: pd.Series, folders: Sequence[Address], table: str) -> tuple[pd.Series, pd.Series]:
+def locate(
+    names: pd.Series, folders: Sequence[Address], table: str, others: Iterable[str] = ()
+) -> tuple[pd.Series, pd.Series]:
     """Find files by the names that a table gives them.
 
     Parameters
@@ -88,6 +91,8 @@ def locate(names: pd.Series, folders: Sequence[Address], table: str) -> tuple[pd
     folders : where relative names are looked up, in this order; below the first one also by file name alone
         and, since sets are often handed on converted, by file name with another film's suffix
     table : what the table is called in messages
+    others : names that the table gives other files; those are not taken for one that is not there, and no more is a
+        file that another row names
 
     Returns
     -------
@@ -101,11 +106,13 @@ def locate(names: pd.Series, folders: Sequence[Address], table: str) -> tuple[pd
         If a file is found by its name only, and more than once.
     """
     roots = [folder.rstrip("/") if is_url(folder) else os.path.abspath(folder) for folder in folders]
-    tidy = [name if os.sep == "\\" or is_url(name) else name.replace("\\", "/") for name in names]
+    tidy = [_tidy(name) for name in names]
     listed = {root: _listed(root) for root in roots if is_url(root)} if not all(map(is_url, tidy)) else {}
     paths = [name if is_url(name) else _relative(name, roots, listed) for name in tidy]
     wanted = {name for name, path in zip(tidy, paths, strict=True) if path is None}
-    by_name = _below(roots[0], wanted, listed) if wanted else {}
+    taken = set(paths)
+    taken |= {_relative(_tidy(name), roots, listed) for name in others if not is_url(name)} if wanted else set()
+    by_name = _below(roots[0], wanted, listed, taken) if wanted else {}
     found = [path is not None or name in by_name for name, path in zip(tidy, paths, strict=True)]
     for row, name in enumerate(tidy):
         if paths[row] is None:
@@ -118,6 +125,10 @@ def locate(names: pd.Series, folders: Sequence[Address], table: str) -> tuple[pd
                 )
             paths[row] = candidates[0]
     return pd.Series(paths, index=names.index, dtype="str"), pd.Series(found, index=names.index, dtype=bool)
+
+
+def _tidy(name: str) -> str:
+    return name if os.sep == "\\" or is_url(name) else name.replace("\\", "/")
 
 
 def _listed(root: str) -> set[str] | None:
@@ -142,8 +153,13 @@ def _relative(name: str, roots: Iterable[str], listed: dict[str, set[str] | None
     return None
 
 
-def _below(root: str, wanted: set[str], listed: dict[str, set[str] | None]) -> dict[str, list[str]]:
-    """Return, for each wanted name, the files below `root` with its file name, or else with its stem."""
+def _below(
+    root: str, wanted: set[str], listed: dict[str, set[str] | None], taken: set[str | None]
+) -> dict[str, list[str]]:
+    """Return, for each wanted name, the files below `root` with its file name, or else with its stem, but for `taken`.
+
+    Of several those that also lie in a folder of the name's last folder's name.
+    """
     by_base: dict[str, list[str]] = {os.path.basename(name): [] for name in wanted}
     by_stem: dict[str, list[str]] = {os.path.splitext(base)[0]: [] for base in by_base}
     if is_url(root):
@@ -159,9 +175,11 @@ def _below(root: str, wanted: set[str], listed: dict[str, set[str] | None]) -> d
     candidates = {}
     for name in wanted:
         base = os.path.basename(name)
-        hits = by_base[base] or by_stem[os.path.splitext(base)[0]]
+        hits = [path for path in by_base[base] or by_stem[os.path.splitext(base)[0]] if path not in taken]
+        folder = os.path.basename(os.path.dirname(name))
+        alike = [path for path in hits if os.path.basename(os.path.dirname(path)) == folder]
         if hits:
-            candidates[name] = sorted(hits)
+            candidates[name] = sorted(alike if folder and alike else hits)
     return candidates
 
 

@@ -125,6 +125,11 @@ def manifest_from_folders(root: Path) -> pd.DataFrame:
             "Rename or move them, or give a table of labels."
         )
     films = [(str(Path(film).absolute()), folder.name) for folder in folders for film in find_films([folder])]
+    for film, _ in films:
+        try:
+            film.encode()
+        except UnicodeEncodeError:
+            raise SourceError(f"the name of the film {film!r} is not UTF-8: no table can hold it. Rename it.") from None
     if not films:
         raise SourceError(f"the folders {', '.join(folder.name for folder in folders)} in {root} hold no films.")
     return check_manifest(pd.DataFrame(films, columns=["path", "label"]), str(root))

@@ -2,7 +2,7 @@
 
     path        absolute path of the film, or its URL          required
     label       0 normal, 1 abnormal, 2 emergent               required; the names are taken too
-    patient_id  films of one patient stay in one split         without it each film is its own patient
+    patient_id  films of one patient stay in one split         without it each study, or else film, is a patient
     study_id, view_position, age_group, source                 text
     sex         F, M or O                                      "female" and "male" are taken too; else text
     age         years                                          0-130
@@ -52,8 +52,8 @@ def check_manifest(frame: pd.DataFrame, name: str = "the manifest") -> pd.DataFr
     Returns
     -------
     DataFrame
-        With a fresh index, and with `patient_id` in any case: a film without one is its own patient, under its
-        path relative to the folder that all films share.
+        With a fresh index, and with `patient_id` in any case: a film without one belongs to its study, and
+        without that is its own patient, under its path relative to the folder that all films share.
 
     Raises
     ------
@@ -157,12 +157,13 @@ def _numbers(frame: pd.DataFrame, column: str, name: str) -> pd.Series:
 
 def _patients(frame: pd.DataFrame, name: str) -> pd.Series:
     """Return `patient_id`, filled in where there is none; that is said, since it weakens every figure."""
-    given = frame.get("patient_id", pd.Series(np.nan, index=frame.index, dtype="str"))
+    unknown = pd.Series(np.nan, index=frame.index, dtype="str")
+    given = frame.get("patient_id", unknown).fillna(frame.get("study_id", unknown))
     alone = given.isna()
     if alone.any():
         logger.warning(
-            "%d of the %d films of %s have no patient_id, so each counts as a patient of its own; if patients have "
-            "several films, add the column, or the same patients are trained on and tested on",
+            "%d of the %d films of %s have no patient_id and no study_id, so each counts as a patient of its own; if "
+            "patients have several films, add the column, or the same patients are trained on and tested on",
             alone.sum(), len(frame), name,
         )  # fmt: skip
     return given.where(~alone, frame["path"].str.removeprefix(common_folder(frame)))

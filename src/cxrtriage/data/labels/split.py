@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cxrtriage.errors import ConfigError
+from cxrtriage.errors import ConfigError, SourceError
 from cxrtriage.records import LABEL_NAMES, SPLITS
 
 logger = logging.getLogger("cxrtriage")
@@ -137,3 +137,14 @@ def _warn_of_image_split(frame: pd.DataFrame) -> None:
         "which makes the figures too good",
         several, len(frame),
     )  # fmt: skip
+
+
+def require_films(manifest: pd.DataFrame, split: str, purpose: str) -> None:
+    """Refuse, before any time is spent, a set that lacks what is needed after training."""
+    if (manifest["split"] == split).any():
+        return
+    found = ", ".join(f"{count} {name}" for name, count in manifest["split"].value_counts().items())
+    raise SourceError(
+        f"there are no {split} films to {purpose}: the column split has {found}. "
+        f"Mark films as {split} in it, or remove the column to have patients dealt out."
+    )

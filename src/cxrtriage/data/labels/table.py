@@ -6,6 +6,7 @@ the public sets turn into numbers what has to be one.
 
 import difflib
 import gzip
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pandas as pd
 from cxrtriage.errors import SourceError
 
 SEPARATORS = ",;\t|"
+NO_NAME = re.compile(r"\^|^\d+$|\.(png|jpe?g|tiff?|dcm)$", re.IGNORECASE)  # what no column is called
 FIRST_ROW = 2  # the number that a spreadsheet shows beside the first row under the header
 
 
@@ -43,7 +45,7 @@ def read_table(path: Path) -> pd.DataFrame:
             raise SourceError(f"{path} is empty, expected a table with a header row. Export it again.")
         if magic in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
             raise SourceError(f"{path} is a spreadsheet file. Save it as CSV (UTF-8) and give that file.")
-        table = pd.read_parquet(path) if magic == b"PAR1" else _read_csv(path)
+        table = pd.read_parquet(path).reset_index(drop=True) if magic == b"PAR1" else _read_csv(path)
     except IsADirectoryError as error:
         raise SourceError(f"{path} is a folder, expected a table. Give the CSV or Parquet file in it.") from error
     except FileNotFoundError as error:
@@ -65,6 +67,11 @@ def require_columns(table: pd.DataFrame, columns: Iterable[str], name: str) -> N
         if column not in found:
             folded = {other.lower(): other for other in found}
             near = difflib.get_close_matches(column.lower(), folded, n=1)
+            if any(map(NO_NAME.search, found)):  # a film's row, which may hold a patient's name
+                raise SourceError(
+                    f"{name} has no column '{column}': its first row looks like one of a film. Put the names of the "
+                    "columns above it."
+                )
             remedy = f"Rename '{folded[near[0]]}' to '{column}'" if near else f"Add or rename a column to '{column}'"
             raise SourceError(f"{name} has no column '{column}'; it has {', '.join(found)}. {remedy}.")
 

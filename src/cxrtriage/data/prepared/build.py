@@ -4,6 +4,7 @@ In comes the manifest of `manifest.py`; each film goes through `job.prepare_job`
 comes back in order to be appended by `unfinished.py`. Out goes the folder that `store.open_prepared` opens.
 """
 
+import logging
 import platform
 from collections import Counter
 from functools import partial
@@ -39,6 +40,8 @@ from cxrtriage.machine import cpu_count, free_bytes
 from cxrtriage.progress import progress_bar
 
 WAITING_A_PROCESSOR = 4  # processes, where films come from a store: most of them wait for it
+logger = logging.getLogger("cxrtriage")
+
 MOST_REJECTED = 0.05  # share of films that may be left out as unreadable, unless told otherwise
 FILLED_IN = ("view_position", "age", "sex")  # columns of the manifest that a film's own header may complete
 
@@ -103,6 +106,8 @@ def prepare_set(
         with replacing(out / REJECTS) as path:
             pd.DataFrame(rejects, columns=["path", "reason"]).to_csv(path, index=False)
         check_rejects(rejects, len(jobs), max_rejected, out / REJECTS)
+        if rejects:
+            logger.warning("left out: %d of %d films; %s says why", len(rejects), len(jobs), out / REJECTS)
         unfinished.complete()
         write_manifest(out, manifest, jobs, unfinished.outcomes)
         write_card(out, order, jobs, unfinished)

@@ -20,6 +20,7 @@ from cxrtriage.data.remote.fetch import Copy, at_hand, fetched
 from cxrtriage.errors import ConfigError, CxrTriageError, SourceError
 from cxrtriage.records import SourceImage
 
+MOST_LABELS = 31  # grey levels of a mask up to which it holds labels rather than black and white
 INSIDE, OUTSIDE, UNKNOWN = 1, 0, 255  # values of a prepared mask
 
 
@@ -102,19 +103,22 @@ def read_mask(path: Path) -> np.ndarray:
 
     Returns
     -------
-    (H, W) bool: True where the value is above half of the largest that occurs.
+    (H, W) bool: True where the value is above half of the largest that occurs; where that is below 32, which is a label
+    (left and right lung, say), above 0.
 
     Raises
     ------
     SourceError
         If the file is missing or no image.
     """
-    values = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if path.is_file() else None
+    as_stored = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION  # as films are read
+    values = cv2.imread(str(path), as_stored) if path.is_file() else None
     if values is None:
         found = "it is no image that can be decoded" if path.exists() else "there is no such file"
         raise SourceError(f"cannot read the mask {path}: {found}. Mend it or leave its cell in the manifest empty.")
     # Masks that were resized or went through JPEG have soft edges, hence half. All 0 (no lesion) stays all 0.
-    return np.asarray(values > values.max() / 2)
+    labels = values.dtype.kind in "iu" and values.max() <= MOST_LABELS
+    return np.asarray(values > (0 if labels else values.max() / 2))
 
 
 def film_facts(source: SourceImage) -> dict[str, str | int | float | bool | None]:
